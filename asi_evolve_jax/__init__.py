@@ -1,0 +1,1 @@
+"""A research engine that runs itself: ASI-Evolve, JAX and TPU first."""

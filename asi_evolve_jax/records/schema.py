@@ -1,0 +1,272 @@
+"""Every record kind, its fields and its key: the one place they are defined.
+
+A record is immutable. Its key is deterministic, so two writers that make the
+same thing collide instead of doubling it. Times are unix seconds of the
+writer's clock: for people to read, never to order or to expire anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any, ClassVar
+
+SCHEMA_VERSION = 1
+
+# Statuses of a Result. Only `ok` carries a score.
+OK = "ok"
+REJECTED = "rejected"  # a gate said no
+FAILED = "failed"  # the Program raised or printed garbage
+TIMEOUT = "timeout"  # the deadline killed it
+LOST = "lost"  # the machine killed it (memory, signal): asked for again
+STATUSES = (OK, REJECTED, FAILED, TIMEOUT, LOST)
+
+# Purposes of a Task.
+SEARCH = "search"
+PAIR = "pair"  # a missing seed for a paired comparison
+VERIFY = "verify"  # fresh seeds, held-out data
+REPEAT = "repeat"
+PURPOSES = (SEARCH, PAIR, VERIFY, REPEAT)
+
+
+def digest(*parts: Any) -> str:
+  """Returns 32 hex digits that name `parts` (JSON values), in order."""
+  text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+  return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+  """Base of all kinds; `id` is unique within the kind."""
+
+  kind: ClassVar[str] = ""
+  created_at: float = 0.0  # unix seconds; 0 lets the store fill it in
+
+  @property
+  def id(self) -> str:
+    raise NotImplementedError
+
+  @property
+  def key(self) -> str:
+    """The record's key in the store, `<kind>/<id>`."""
+    return f"{self.kind}/{self.id}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run(Record):
+  """One research run; a store holds exactly one."""
+
+  kind: ClassVar[str] = "run"
+  name: str
+  track: str
+  config: dict[str, Any]
+  commit: str
+  machine: dict[str, Any]  # cpu, cores, memory, platform
+  versions: dict[str, str]  # package -> version
+  manifest: dict[str, Any]  # corpus manifest or {}
+
+  @property
+  def id(self) -> str:
+    return "run"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program(Record):
+  """The candidate: source of one Python module that meets its contract."""
+
+  kind: ClassVar[str] = "program"
+  hash: str  # programs.source.program_id(source)
+  track: str
+  source: str
+
+  @property
+  def id(self) -> str:
+    return self.hash
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Artifact(Record):
+  """What a Program becomes for given shapes; its bytes are a blob."""
+
+  kind: ClassVar[str] = "artifact"
+  hash: str  # of the computation, not of the bytes
+  program: str  # the first Program that traced to it
+  track: str
+  platform: str  # cpu, tpu, cuda
+  shape_key: str  # what the track says it was traced at
+  blob: str  # id for get_bytes
+  report: dict[str, Any]  # parameters, FLOPs, state size: track's own
+
+  @property
+  def id(self) -> str:
+    return self.hash
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Proposal(Record):
+  """A Program, why it was written, and what its author knew."""
+
+  kind: ClassVar[str] = "proposal"
+  program: str
+  track: str
+  name: str  # short, for tables: "deltanet", "gdn+vector-decay"
+  author: str  # "baseline", "symbolic", "random", "llm:<model>"
+  round: int  # 0 for baselines, then 1, 2, ...
+  operator: str  # "baseline", "sample", "mutate", "crossover"
+  motivation: str
+  parents: tuple[str, ...] = ()  # Program ids; the first was edited
+  references: tuple[str, ...] = ()  # Program ids looked at, not edited
+  genome: dict[str, Any] | None = None
+  changes: tuple[dict[str, Any], ...] = ()  # {"gene", "old", "new", "why"}
+  knowledge: tuple[str, ...] = ()  # cognition item and Insight ids
+  seen: str = ""  # log position its author had seen
+  cost: dict[str, float] = dataclasses.field(default_factory=dict)
+
+  @property
+  def id(self) -> str:
+    return f"{self.round:06d}-{self.program[:12]}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task(Record):
+  """Program x rung x seeds x purpose: the unit of work that is leased."""
+
+  kind: ClassVar[str] = "task"
+  program: str
+  rung: str
+  seeds: tuple[int, ...]
+  purpose: str = SEARCH
+  attempt: int = 0
+  priority: int = 0  # larger first; baselines and pairs go ahead
+  requested_by: str = ""  # a field, not part of the id
+
+  @property
+  def id(self) -> str:
+    return digest(
+      self.program, self.rung, list(self.seeds), self.purpose, self.attempt
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result(Record):
+  """What a Task measured. A failure is a status, never a score."""
+
+  kind: ClassVar[str] = "result"
+  task: str
+  program: str
+  rung: str
+  seeds: tuple[int, ...]
+  purpose: str
+  status: str
+  attempt: int = 0
+  # One dict a seed, in the order of `seeds`; empty unless status is ok.
+  metrics: tuple[dict[str, float], ...] = ()
+  gate: str = ""  # the gate that rejected
+  error: str = ""  # last useful lines; what to change
+  artifact: str = ""
+  copied_from: str = ""  # task whose equal Artifact was measured already
+  report: dict[str, Any] = dataclasses.field(default_factory=dict)
+  curves: str = ""  # name for get_array, "" if none
+  # wall_seconds, cpu_seconds, peak_memory_bytes, flops, ...
+  cost: dict[str, float] = dataclasses.field(default_factory=dict)
+  worker: str = ""
+
+  @property
+  def id(self) -> str:
+    return self.task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Analysis(Record):
+  """The lesson of Results: text plus structured effects."""
+
+  kind: ClassVar[str] = "analysis"
+  program: str
+  results: tuple[str, ...]  # task ids it read
+  text: str
+  # {"parent", "rung", "effect", "low", "high", "seeds", "better"}
+  comparisons: tuple[dict[str, Any], ...] = ()
+  # {"feature", "effect", "low", "high", "n"}; effect > 0 means better
+  effects: tuple[dict[str, Any], ...] = ()
+  lessons: tuple[str, ...] = ()
+
+  @property
+  def id(self) -> str:
+    return digest(self.program, sorted(self.results))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Insight(Record):
+  """A lesson that joined the Cognition Base, with its evidence."""
+
+  kind: ClassVar[str] = "insight"
+  slug: str  # what it is about; a later version has a larger `version`
+  version: int
+  title: str
+  text: str
+  suggests: tuple[str, ...] = ()  # "gene=value"
+  warns: tuple[str, ...] = ()
+  effect: float = 0.0  # > 0 better, in units of the track's metric
+  low: float = 0.0
+  high: float = 0.0
+  evidence: tuple[str, ...] = ()  # Analysis ids
+
+  @property
+  def id(self) -> str:
+    return f"{self.slug}.{self.version}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Call(Record):
+  """One call of a language model, whole."""
+
+  kind: ClassVar[str] = "call"
+  nonce: str
+  role: str
+  model: str
+  prompt: str
+  reply: str
+  status: str
+  usage: dict[str, float]
+  seconds: float
+  error: str = ""
+
+  @property
+  def id(self) -> str:
+    return self.nonce
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Milestone(Record):
+  """A point that a run passes once, or once a session.
+
+  Names in use: `session/<nonce>` (a supervisor started), `search-ended`,
+  `verify-asked` (finalists chosen), `finished`.
+  """
+
+  kind: ClassVar[str] = "milestone"
+  name: str
+  by: str
+  detail: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  @property
+  def id(self) -> str:
+    return self.name.replace("/", "-")
+
+
+KINDS: dict[str, type[Record]] = {
+  cls.kind: cls
+  for cls in (
+    Run,
+    Program,
+    Artifact,
+    Proposal,
+    Task,
+    Result,
+    Analysis,
+    Insight,
+    Call,
+    Milestone,
+  )
+}

@@ -1,0 +1,208 @@
+"""Settings: frozen, validated dataclasses made once from a config file.
+
+A config file is plain `ml_collections` (configs/*.py). `from_config` turns it
+into these classes and refuses unknown keys and wrong types with the remedy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+  """A config that cannot be used; the message names key and remedy."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplerSettings:
+  """How parents and references are chosen (search/samplers.py)."""
+
+  name: str = "ucb1"  # ucb1, greedy, random
+  exploration: float = 1.414  # c of UCB1
+  pool: int = 50  # best Programs that may be sampled; paper: 50
+  parent_ranks: tuple[int, int] = (1, 10)  # 1-based, inclusive; paper: 1-10
+  reference_ranks: tuple[int, int] = (11, 50)  # paper: 11-50
+  references: int = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResearcherSettings:
+  proposer: str = "symbolic"  # symbolic, random
+  queue: int = 2  # Tasks kept waiting a worker
+  batch: int = 4  # most Proposals written in one commit
+  knowledge: int = 4  # items retrieved a Proposal; 0 switches cognition off
+  use_effects: bool = True  # weight moves by the Analyzer's effects
+  crossover: float = 0.25  # share of Proposals from two parents
+  fresh: float = 0.1  # share sampled anew from the space
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RungSettings:
+  """One level of fidelity."""
+
+  name: str
+  seeds: tuple[int, ...] = (0,)
+  deadline_s: float = 600.0  # wall-clock of one Task, all seeds
+  options: dict[str, Any] = dataclasses.field(default_factory=dict)
+  # Promoted to the next rung: the best `promote` share of what this rung has
+  # measured so far (successive halving, asynchronous), baselines always.
+  promote: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VerifySettings:
+  """The last phase: finalists and baselines on fresh seeds, held-out data."""
+
+  finalists: int = 2  # 0 switches the phase off
+  rung: RungSettings | None = None
+  reference: str = "deltanet"  # baseline that finalists are compared with
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+  count: int = 0  # 0: one a core
+  memory_gb: float = 6.0  # address space beyond the preloaded modules
+  pin: bool = True  # one core a worker
+  warm: int = 1  # idle pre-forked processes kept ready
+  lease_ttl_s: float = 20.0
+  attempts: int = 2  # tries of a Task lost to the machine
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings:
+  """A whole run."""
+
+  name: str
+  track: str
+  run_dir: str = ""  # default: runs/<name>
+  seed: int = 0
+  rounds: int = 20  # Proposals that are not baselines
+  time_limit: float = 0.0  # seconds of search, over all sessions; 0: none
+  target_score: float | None = None
+  patience: int = 0  # rounds without a new best; 0: none
+  durable: bool = True  # fsync each write
+  track_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+  researcher: ResearcherSettings = ResearcherSettings()
+  sampler: SamplerSettings = SamplerSettings()
+  ladder: tuple[RungSettings, ...] = ()
+  verify: VerifySettings = VerifySettings()
+  workers: WorkerSettings = WorkerSettings()
+
+
+def from_config(cls: type[T], config: Any, where: str = "config") -> T:
+  """Builds dataclass `cls` from a mapping (a ConfigDict, a dict).
+
+  Args:
+    cls: a dataclass type; nested dataclasses and tuples of them are built too.
+    config: mapping from field name to value.
+    where: name of `config` in error messages.
+
+  Raises:
+    SettingsError: on an unknown key, a missing key or a value of wrong type.
+  """
+  if not isinstance(config, Mapping) and not hasattr(config, "items"):
+    raise SettingsError(
+      f"{where} must be a mapping of settings, got {type(config).__name__}."
+    )
+  hints = typing.get_type_hints(cls)
+  fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+  values: dict[str, Any] = {}
+  for key, value in config.items():
+    if key not in fields:
+      close = difflib.get_close_matches(key, fields, n=1)
+      hint = f" Did you mean {where}.{close[0]}?" if close else ""
+      raise SettingsError(
+        f"{where}.{key} is not a setting.{hint} "
+        f"Settings here: {', '.join(sorted(fields))}."
+      )
+    values[key] = _convert(hints[key], value, f"{where}.{key}")
+  missing = [
+    name
+    for name, f in fields.items()
+    if name not in values
+    and f.default is dataclasses.MISSING
+    and f.default_factory is dataclasses.MISSING
+  ]
+  if missing:
+    raise SettingsError(f"{where} lacks {', '.join(missing)}: add it there.")
+  return cls(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+  origin = typing.get_origin(hint)
+  if origin in (types.UnionType, typing.Union):
+    inner = [a for a in typing.get_args(hint) if a is not type(None)]
+    return None if value is None else _convert(inner[0], value, where)
+  if dataclasses.is_dataclass(hint):
+    if isinstance(value, hint):
+      return value
+    return from_config(hint, value, where)  # type: ignore[arg-type]
+  if origin is tuple:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+      raise SettingsError(f"{where} must be a sequence, got {value!r}.")
+    args = typing.get_args(hint)
+    item = list(value)
+    if len(args) == 2 and args[1] is Ellipsis:
+      return tuple(
+        _convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(item)
+      )
+    if len(item) != len(args):
+      raise SettingsError(f"{where} must have {len(args)} values: {value!r}.")
+    return tuple(
+      _convert(a, v, f"{where}[{i}]")
+      for i, (a, v) in enumerate(zip(args, item, strict=True))
+    )
+  if origin is dict:
+    if not hasattr(value, "items"):
+      raise SettingsError(f"{where} must be a mapping, got {value!r}.")
+    return plain(value)
+  if hint is Any:
+    return plain(value)
+  if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    return float(value)
+  # bool is an int to Python, never to a config.
+  wrong = not isinstance(value, hint) or (
+    hint is not bool and isinstance(value, bool)
+  )
+  if wrong:
+    raise SettingsError(
+      f"{where} must be {hint.__name__}, got {value!r} "
+      f"({type(value).__name__})."
+    )
+  return value
+
+
+def plain(value: Any) -> Any:
+  """Returns `value` as JSON types: dicts, lists, numbers, text."""
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    return {
+      f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)
+    }
+  if hasattr(value, "items"):
+    return {str(k): plain(v) for k, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [plain(v) for v in value]
+  return value
+
+
+def difference(old: Any, new: Any, where: str = "config") -> list[str]:
+  """Returns one line for each place where two plain configs differ."""
+  if isinstance(old, dict) and isinstance(new, dict):
+    lines = []
+    for key in sorted(set(old) | set(new)):
+      here = f"{where}.{key}"
+      if key not in old:
+        lines.append(f"{here}: not set -> {new[key]!r}")
+      elif key not in new:
+        lines.append(f"{here}: {old[key]!r} -> not set")
+      else:
+        lines.extend(difference(old[key], new[key], here))
+    return lines
+  return [] if old == new else [f"{where}: {old!r} -> {new!r}"]

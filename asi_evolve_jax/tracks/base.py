@@ -1,0 +1,84 @@
+"""The Track contract: what a research question brings, and nothing more.
+
+Roles, search, records and evaluation know a track only through this file.
+Nothing here imports jax; code that does is named by `Stage.entry` and runs in
+worker processes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+from asi_evolve_jax.evaluation.stages import Stage
+from asi_evolve_jax.programs.genome import Space
+from asi_evolve_jax.settings import RungSettings
+
+MINIMIZE = "minimize"
+MAXIMIZE = "maximize"
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+  """A number a stage reports for each seed."""
+
+  name: str
+  direction: str  # MINIMIZE or MAXIMIZE
+  unit: str = ""
+
+  def better(self, a: float, b: float) -> bool:
+    """Whether score `a` is strictly better than `b`."""
+    return a < b if self.direction == MINIMIZE else a > b
+
+  def gain(self, a: float, b: float) -> float:
+    """How much better `a` is than `b`; positive is better."""
+    return b - a if self.direction == MINIMIZE else a - b
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+  """A published Program, evaluated first by the same code as candidates."""
+
+  name: str
+  source: str
+  motivation: str
+  genome: dict[str, Any] | None = None  # its place in the space, if it has one
+
+
+class Track(Protocol):
+  """One research question. Constructed as `Track(options: dict)`."""
+
+  name: str
+  metric: Metric  # the score of the search, on development data
+  final_metric: Metric  # the score of verify, on held-out data
+  brief: str  # the contract in words, for people and for language models
+  space: Space
+  # In the order they run; only the last one's metrics count.
+  stages: tuple[Stage, ...]
+
+  def baselines(self) -> tuple[Baseline, ...]:
+    """Returns the Programs to evaluate before any candidate."""
+    ...
+
+  def shape_key(self, rung: RungSettings) -> str:
+    """Names what an Artifact of this rung was traced at.
+
+    Equal keys share Artifacts. "" means this track has no Artifacts.
+    """
+    ...
+
+  def stage_options(self, rung: RungSettings) -> dict[str, Any]:
+    """Returns what the stages get as `StageRequest.options` (JSON)."""
+    ...
+
+  def manifest(self) -> dict[str, Any]:
+    """Returns what the scores depend on outside the code (corpus), or {}.
+
+    May fetch and build the data (progress on stderr); called once by the
+    supervisor before roles start.
+    """
+    ...
+
+  def columns(self) -> tuple[str, ...]:
+    """Names of metrics and report entries that stand in the leaderboard."""
+    ...
