@@ -1,0 +1,6 @@
+"""Sequence operators for JAX; one folder an operator.
+
+Each folder has `api.py` (what to call), `reference.py` (the recurrence token
+by token: slow, and the meaning of the operator), `xla.py` (chunked, for any
+backend) and `cost.py`. Arrays are [batch, time, heads, dim].
+"""

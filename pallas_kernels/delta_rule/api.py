@@ -1,0 +1,138 @@
+"""The delta rule with optional decay: the public functions."""
+
+from __future__ import annotations
+
+import jax
+
+from pallas_kernels.delta_rule import reference, xla
+from pallas_kernels.shared import arguments
+
+
+def delta_rule(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  p: jax.Array,
+  g: jax.Array | None = None,
+  *,
+  initial_state: jax.Array | None = None,
+  segment_ids: jax.Array | None = None,
+  scale: float | None = None,
+  chunk_size: int = 16,
+  implementation: str | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Computes the delta rule with a free read vector p.
+
+    S' = diag(e^{g_t}) S_{t-1};  S_t = S' + k_t (v_t - S'^T p_t)^T;
+    o_t = scale S_t^T q_t.
+
+  DeltaNet (arXiv:2406.06484) is p = beta k with v scaled by beta, Gated
+  DeltaNet (arXiv:2412.06464) adds one decay a head, KDA (arXiv:2510.26692) one
+  a channel; Comba has p = beta b k with a learned b. `gated_delta_rule` takes
+  beta and forms p and v.
+
+  Args:
+    q, k, p: [batch, time, heads, K], float32 or bfloat16 (float64 works too).
+      Keep |p||k| at most 2 (L2-normalised keys), or the state can grow.
+    v: [batch, time, heads, V].
+    g: natural log of the decay, at most 0: None, [batch, time, heads] or
+      [batch, time, heads, K].
+    initial_state: [batch, heads, K, V]; None is zero.
+    segment_ids: not supported.
+    scale: factor of the output; None is K ** -0.5.
+    chunk_size: tokens a chunk, a power of two (the XLA form only).
+    implementation: "xla", "reference" (token by token) or None, the best.
+
+  Returns:
+    (out [batch, time, heads, V] in v's dtype, final state
+    [batch, heads, K, V] in float32, or float64 if any argument is).
+
+  Raises:
+    ValueError, TypeError: on shapes or dtypes that do not fit.
+    NotImplementedError: for what has no code yet.
+  """
+  name = arguments.resolve_implementation("delta_rule", implementation)
+  arguments.check_recurrence(
+    "delta_rule", q, k, v, g, p, initial_state, segment_ids, chunk_size
+  )
+  state = arguments.start_state(q, k, v, g, p, initial_state)
+  scale = arguments.default_scale(scale, q.shape[-1])
+  if name == arguments.REFERENCE:
+    return reference.delta_rule(q, k, v, p, g, state, scale)
+  return xla.delta_rule(q, k, v, p, g, state, scale, chunk_size)
+
+
+def gated_delta_rule(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  beta: jax.Array,
+  g: jax.Array | None = None,
+  **options,
+) -> tuple[jax.Array, jax.Array]:
+  """Computes S_t = S' + beta_t k_t (v_t - S'^T k_t)^T by `delta_rule`.
+
+  Args:
+    q, k, v, g: as in `delta_rule`; keys should have norm 1.
+    beta: [batch, time, heads], the rate of writing: in (0, 1), or in (0, 2)
+      to allow negative eigenvalues (arXiv:2411.12537).
+    **options: the keyword arguments of `delta_rule`.
+
+  Returns:
+    (out, final state) as `delta_rule`.
+  """
+  if beta.shape != k.shape[:3]:
+    raise ValueError(
+      f"gated_delta_rule: beta must have shape {k.shape[:3]}, got {beta.shape}."
+    )
+  p, v = _scaled(k, v, beta)
+  return delta_rule(q, k, v, p, g, **options)
+
+
+def step(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  p: jax.Array,
+  g: jax.Array | None = None,
+  *,
+  state: jax.Array,
+  scale: float | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Computes one token of `delta_rule`, for decoding.
+
+  Args:
+    q, k, p: [batch, heads, K].
+    v: [batch, heads, V].
+    g: None, [batch, heads] or [batch, heads, K].
+    state: [batch, heads, K, V], as `delta_rule` returns it.
+    scale: as in `delta_rule`.
+
+  Returns:
+    (out [batch, heads, V] in v's dtype, next state).
+  """
+  scale = arguments.default_scale(scale, q.shape[-1])
+  args = jax.tree.map(lambda x: x.astype(state.dtype), (q, k, v, p, g))
+  out, state = reference.step(*args, state, scale)
+  return out.astype(v.dtype), state
+
+
+def gated_step(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  beta: jax.Array,
+  g: jax.Array | None = None,
+  *,
+  state: jax.Array,
+  scale: float | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Computes one token of `gated_delta_rule`; beta is [batch, heads]."""
+  p, v = _scaled(k, v, beta)
+  return step(q, k, v, p, g, state=state, scale=scale)
+
+
+def _scaled(k, v, beta):
+  # beta stays in its own dtype until here: a rounded beta moves eigenvalues.
+  rate = beta[..., None]
+  return (k * rate).astype(k.dtype), (v * rate).astype(v.dtype)

@@ -1,0 +1,46 @@
+"""The delta rule token by token: the meaning of the operator."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def step(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  p: jax.Array,
+  g: jax.Array | None,
+  state: jax.Array,
+  scale: float,
+) -> tuple[jax.Array, jax.Array]:
+  """One token: q, k, p [B, H, K], v [B, H, V], g None, [B, H] or [B, H, K]."""
+  if g is not None:
+    g = g if g.ndim == 3 else g[..., None]
+    state = state * jnp.exp(g)[..., None]
+  error = v - jnp.einsum("bhk,bhkv->bhv", p, state)
+  state = state + k[..., :, None] * error[..., None, :]
+  return scale * jnp.einsum("bhk,bhkv->bhv", q, state), state
+
+
+def delta_rule(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  p: jax.Array,
+  g: jax.Array | None,
+  state: jax.Array,
+  scale: float,
+) -> tuple[jax.Array, jax.Array]:
+  """The recurrence in the dtype of `state`; see api.py for the shapes."""
+
+  def body(s, xs):
+    out, s = step(*xs, s, scale)
+    return s, out
+
+  tokens = jax.tree.map(
+    lambda x: x.astype(state.dtype).swapaxes(0, 1), (q, k, v, p, g)
+  )
+  state, out = jax.lax.scan(body, state, tokens)
+  return out.swapaxes(0, 1).astype(v.dtype), state

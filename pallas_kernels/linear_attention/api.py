@@ -1,0 +1,83 @@
+"""Linear attention with optional decay: the public functions."""
+
+from __future__ import annotations
+
+import jax
+
+from pallas_kernels.linear_attention import reference, xla
+from pallas_kernels.shared import arguments
+
+
+def linear_attention(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  g: jax.Array | None = None,
+  *,
+  initial_state: jax.Array | None = None,
+  segment_ids: jax.Array | None = None,
+  scale: float | None = None,
+  chunk_size: int = 16,
+  implementation: str | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Computes S_t = diag(e^{g_t}) S_{t-1} + k_t v_t^T, o_t = scale S_t^T q_t.
+
+  Linear attention (arXiv:2006.16236) for g = None; RetNet, Mamba-2's SSD and
+  Lightning attention with one decay a head; GLA (arXiv:2312.06635) and HGRN2
+  with one a channel.
+
+  Args:
+    q, k: [batch, time, heads, K], float32 or bfloat16 (float64 works too).
+    v: [batch, time, heads, V].
+    g: natural log of the decay, at most 0: None, [batch, time, heads] or
+      [batch, time, heads, K].
+    initial_state: [batch, heads, K, V]; None is zero.
+    segment_ids: not supported.
+    scale: factor of the output; None is K ** -0.5.
+    chunk_size: tokens a chunk, a power of two (the XLA form only).
+    implementation: "xla", "reference" (token by token) or None, the best.
+
+  Returns:
+    (out [batch, time, heads, V] in v's dtype, final state
+    [batch, heads, K, V] in float32, or float64 if any argument is).
+
+  Raises:
+    ValueError, TypeError: on shapes or dtypes that do not fit.
+    NotImplementedError: for what has no code yet.
+  """
+  name = arguments.resolve_implementation("linear_attention", implementation)
+  arguments.check_recurrence(
+    "linear_attention", q, k, v, g, None, initial_state, segment_ids, chunk_size
+  )
+  state = arguments.start_state(q, k, v, g, None, initial_state)
+  scale = arguments.default_scale(scale, q.shape[-1])
+  if name == arguments.REFERENCE:
+    return reference.linear_attention(q, k, v, g, state, scale)
+  return xla.linear_attention(q, k, v, g, state, scale, chunk_size)
+
+
+def step(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  g: jax.Array | None = None,
+  *,
+  state: jax.Array,
+  scale: float | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Computes one token of `linear_attention`, for decoding.
+
+  Args:
+    q, k: [batch, heads, K].
+    v: [batch, heads, V].
+    g: None, [batch, heads] or [batch, heads, K].
+    state: [batch, heads, K, V], as `linear_attention` returns it.
+    scale: as in `linear_attention`.
+
+  Returns:
+    (out [batch, heads, V] in v's dtype, next state).
+  """
+  scale = arguments.default_scale(scale, q.shape[-1])
+  args = jax.tree.map(lambda x: x.astype(state.dtype), (q, k, v, g))
+  out, state = reference.step(*args, state, scale)
+  return out.astype(v.dtype), state

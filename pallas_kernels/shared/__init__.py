@@ -1,0 +1,1 @@
+"""What several operators share: argument checks, chunks, decay, inverse."""
