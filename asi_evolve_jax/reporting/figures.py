@@ -1,0 +1,92 @@
+"""Figures of a run: the best score so far against rounds and compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from asi_evolve_jax.records import View
+from asi_evolve_jax.records.schema import OK, SEARCH
+from asi_evolve_jax.tracks.base import Metric
+
+
+def progress_curve(
+  view: View, rung: str, metric: Metric
+) -> list[tuple[int, float, float]]:
+  """Returns (rounds ended, core-seconds spent, best score) at each gain.
+
+  Core-seconds count every Result of the search, failed ones and other rungs
+  included: that is what the best score has cost.
+  """
+  points: list[tuple[int, float, float]] = []
+  best: float | None = None
+  spent, rounds = 0.0, 0
+  for result in sorted(view.results.values(), key=lambda r: r.created_at):
+    if result.purpose != SEARCH:
+      continue
+    spent += result.cost.get("cpu_seconds", 0.0)
+    proposal = view.proposal_of.get(result.program)
+    if proposal is not None:
+      rounds = max(rounds, proposal.round)
+    if result.rung != rung or result.status != OK:
+      continue
+    values = [m[metric.name] for m in result.metrics if metric.name in m]
+    score = sum(values) / len(values)
+    if best is None or metric.better(score, best):
+      best = score
+      points.append((rounds, spent, best))
+  if points:
+    points.append((rounds, spent, points[-1][2]))
+  return points
+
+
+def draw_progress(
+  view: View,
+  rung: str,
+  metric: Metric,
+  baselines: dict[str, float],
+  path: Path,
+) -> None:
+  """Writes the figure to `path` (PNG): rounds left, core-minutes right.
+
+  Args:
+    view: of the run.
+    rung: whose scores are drawn; every score of a candidate is a dot.
+    metric: of the search.
+    baselines: name -> score, drawn as lines.
+    path: to write.
+  """
+  curve = progress_curve(view, rung, metric)
+  figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
+  tried = []
+  for proposal in view.proposal_of.values():
+    score = view.score(proposal.program, rung)
+    if proposal.author != "baseline" and score is not None:
+      tried.append((proposal.round, score))
+  if tried:
+    axes[0].plot(
+      *zip(*tried, strict=True), ".", color="0.6", label="candidates"
+    )
+  if curve:
+    rounds, spent, best = zip(*curve, strict=True)
+    axes[0].step(rounds, best, where="post", color="C0", label="best so far")
+    axes[1].step([s / 60 for s in spent], best, where="post", color="C0")
+  for i, (name, score) in enumerate(sorted(baselines.items())):
+    for axis in axes:
+      axis.axhline(score, color=f"C{i + 1}", linewidth=0.8, linestyle="--")
+    axes[1].text(
+      1.01, score, name, color=f"C{i + 1}", fontsize=7, va="center",
+      transform=axes[1].get_yaxis_transform(),
+    )
+  axes[0].set_xlabel("round")
+  axes[1].set_xlabel("compute [core-minutes]")
+  axes[0].set_ylabel(f"{metric.name} at {rung}")
+  axes[0].legend(fontsize=8)
+  figure.tight_layout()
+  figure.savefig(path, dpi=120)
+  plt.close(figure)

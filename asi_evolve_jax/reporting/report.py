@@ -1,0 +1,221 @@
+"""What a run leaves to read: `report/` in the run's folder.
+
+leaderboard.md and .json, progress.png, lineage.md and best.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from pathlib import Path
+
+from asi_evolve_jax.records import Records, View
+from asi_evolve_jax.records.schema import OK, VERIFY, Proposal
+from asi_evolve_jax.reporting import leaderboard, verdict
+from asi_evolve_jax.reporting.figures import draw_progress
+from asi_evolve_jax.settings import RunSettings
+from asi_evolve_jax.tracks.base import Track
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+  """What was written, and the lines to print."""
+
+  folder: Path
+  summary: str
+
+
+def write_report(
+  view: View,
+  settings: RunSettings,
+  track: Track,
+  records: Records,
+  folder: Path,
+) -> Written:
+  """Writes the report of the records as they stand; may be called again.
+
+  Raises:
+    OSError: if `folder` cannot be written.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  sections = [_header(view, settings, records)]
+  tables = {}
+  compared = verdict.compare(view, settings, track.final_metric)
+  verify = settings.verify.rung
+  if compared and verify is not None:
+    table = leaderboard.rows(
+      view, verify.name, track.final_metric, track.columns()
+    )
+    tables[verify.name] = [row.json() for row in table]
+    marks = leaderboard.yardsticks(view, verify.name)
+    sections += [
+      "## Verified on fresh seeds and held-out data\n",
+      verdict.sentence(compared, settings, track.final_metric) + "\n",
+      leaderboard.markdown(table, track.final_metric, marks),
+    ]
+  for rung in reversed(settings.ladder):
+    table = leaderboard.rows(view, rung.name, track.metric, track.columns())
+    tables[rung.name] = [row.json() for row in table]
+    marks = leaderboard.yardsticks(view, rung.name)
+    sections += [
+      f"## Search at rung {rung.name}\n",
+      "Selected on these scores: not a claim.\n",
+      leaderboard.markdown(table, track.metric, marks),
+    ]
+  sections.append(_failures(view))
+  text = "\n".join(sections)
+  (folder / "leaderboard.md").write_text(text)
+  (folder / "leaderboard.json").write_text(
+    json.dumps(
+      {
+        "run": settings.name,
+        "track": settings.track,
+        "tables": tables,
+        "verdict": [c.json() for c in compared],
+        "statuses": _statuses(view),
+      },
+      indent=1,
+    )
+  )
+  last = settings.ladder[-1].name
+  draw_progress(
+    view, last, track.metric, _baselines(view, last), folder / "progress.png"
+  )
+  best = _best(view, settings, compared)
+  if best is not None:
+    (folder / "lineage.md").write_text(_lineage(view, best, settings))
+    (folder / "best.py").write_text(_best_source(view, best))
+  return Written(folder, _summary(view, settings, track, compared, folder))
+
+
+def _header(view: View, settings: RunSettings, records: Records) -> str:
+  run = view.run
+  lines = [f"# {settings.name}\n"]
+  if run is not None:
+    machine = run.machine
+    lines.append(
+      f"Track {run.track}; commit {run.commit[:12]}; "
+      f"{machine.get('processor')}, {machine.get('cores')} cores; "
+      + ", ".join(f"{k} {v}" for k, v in run.versions.items())
+      + "."
+    )
+  ended = view.milestones.get("search-ended")
+  reason = ended.detail["reason"] if ended else "the search has not ended"
+  lines.append(
+    f"{view.rounds()} rounds, {len(view.results)} results, "
+    f"{view.elapsed():.0f} s of search; {reason}.\n"
+  )
+  if records.set_aside:
+    lines.append(
+      "Set aside because they could not be read: "
+      + ", ".join(sorted(records.set_aside)) + ".\n"
+    )
+  return "\n".join(lines)
+
+
+def _statuses(view: View) -> dict[str, dict[str, int]]:
+  tally: dict[str, Counter] = {}
+  for result in view.results.values():
+    tally.setdefault(result.rung, Counter())[result.status] += 1
+  return {rung: dict(counts) for rung, counts in tally.items()}
+
+
+def _failures(view: View) -> str:
+  lines = ["## How evaluations ended\n"]
+  for rung, counts in _statuses(view).items():
+    said = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+    lines.append(f"- {rung}: {said}")
+  reasons = Counter(
+    f"{r.status} at {r.gate or r.rung}: {r.error.strip().splitlines()[-1]}"
+    if r.error.strip()
+    else f"{r.status} at {r.gate or r.rung}"
+    for r in view.results.values()
+    if r.status != OK
+  )
+  lines += [f"- {n} x {reason[:160]}" for reason, n in reasons.most_common(10)]
+  return "\n".join(lines) + "\n"
+
+
+def _baselines(view: View, rung: str) -> dict[str, float]:
+  scores = {}
+  for program, proposal in view.proposal_of.items():
+    score = view.score(program, rung)
+    if proposal.author == "baseline" and score is not None:
+      scores[proposal.name] = score
+  return scores
+
+
+def _best(
+  view: View, settings: RunSettings, compared: list[verdict.Comparison]
+) -> str | None:
+  """The best candidate: of verify where it ran, else of the search."""
+  finalists = [c for c in compared if c.author != "baseline"]
+  if finalists:
+    return max(finalists, key=lambda c: c.gain).program
+  for rung in reversed(settings.ladder):
+    best = view.best(rung.name)
+    if best is not None:
+      return best
+  return None
+
+
+def _lineage(view: View, best: str, settings: RunSettings) -> str:
+  """The line of first parents, oldest first, with what each changed."""
+  chain: list[Proposal] = []
+  program: str | None = best
+  while program is not None and program in view.proposal_of:
+    proposal = view.proposal_of[program]
+    if proposal in chain:
+      break
+    chain.append(proposal)
+    program = proposal.parents[0] if proposal.parents else None
+  lines = ["# How the best Program came about\n"]
+  for proposal in reversed(chain):
+    lines.append(f"## Round {proposal.round}: {proposal.name}\n")
+    lines.append(f"Program `{proposal.program}`, {proposal.operator}.")
+    for rung in settings.ladder:
+      score = view.score(proposal.program, rung.name)
+      if score is not None:
+        lines.append(f"Score at {rung.name}: {score:.6g}.")
+    lines.append(f"\n{proposal.motivation}\n")
+    for change in proposal.changes:
+      lines.append(
+        f"- {change['gene']}: {change['old']} -> {change['new']}"
+      )
+    for analysis in view.analyses_of.get(proposal.program, [])[-1:]:
+      lines.append(f"\n> {analysis.text.strip()}".replace("\n", "\n> "))
+    lines.append("")
+  return "\n".join(lines)
+
+
+def _best_source(view: View, best: str) -> str:
+  proposal = view.proposal_of[best]
+  head = (
+    f"# {proposal.name}, round {proposal.round}, by {proposal.author}.\n"
+    f"# Program {best}.\n"
+  )
+  return head + view.programs[best].source
+
+
+def _summary(
+  view: View,
+  settings: RunSettings,
+  track: Track,
+  compared: list[verdict.Comparison],
+  folder: Path,
+) -> str:
+  lines = [""]
+  asked = sum(t.purpose == VERIFY for t in view.tasks.values())
+  last = settings.ladder[-1].name
+  table = leaderboard.rows(view, last, track.metric, ())[:5]
+  lines.append(
+    f"{view.rounds()} rounds, {len(view.results)} results"
+    + (f", {asked} verify tasks" if asked else "")
+  )
+  for row in table:
+    lines.append(f"  {row.rank}. {row.name}: {leaderboard.quality(row)}")
+  if compared:
+    lines.append(verdict.sentence(compared, settings, track.final_metric))
+  lines.append(f"Report: {folder / 'leaderboard.md'}")
+  return "\n".join(lines)

@@ -1,0 +1,241 @@
+"""The Researcher: samples parents, retrieves knowledge, proposes Programs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from pathlib import Path
+
+from asi_evolve_jax.proposers.base import Context, Exhausted, Knowledge, Known
+from asi_evolve_jax.proposers.registry import make_proposer
+from asi_evolve_jax.programs.source import program_id
+from asi_evolve_jax.records import Records, View
+from asi_evolve_jax.records.schema import Program, Proposal, Record, Task
+from asi_evolve_jax.roles.cognition import insight_item
+from asi_evolve_jax.search.samplers import make_sampler
+from asi_evolve_jax.settings import RunSettings
+from asi_evolve_jax.tracks.base import Track
+from cognition.index import Index
+from cognition.item import load_items
+
+log = logging.getLogger(__name__)
+
+BASELINE_PRIORITY = 100
+# With fewer scored Programs at a rung there is nothing to choose from there.
+_LEAST_SCORED = 3
+
+
+class Researcher:
+  """Writes Proposals while work is wanted and rounds are left.
+
+  All state is derived from the records: a Researcher that is killed and
+  started again goes on where the records stand. The draws of a round depend
+  on the run's seed and the round's number.
+  """
+
+  name = "researcher"
+
+  def __init__(
+    self,
+    records: Records,
+    settings: RunSettings,
+    track: Track,
+    items_dir: str | Path,
+  ):
+    self._records = records
+    self._settings = settings
+    self._track = track
+    self._view = View(track.metric.name, track.metric.direction)
+    self._cursor = None
+    self._proposer = make_proposer(settings.researcher.proposer)
+    wanted = settings.researcher.knowledge > 0
+    items = load_items(items_dir, track=settings.track) if wanted else []
+    self._index = Index(items)
+    # Later Analyses replace earlier figures of the same feature.
+    self._effects: dict[str, tuple[float, float, float, int]] = {}
+    workers = settings.workers.count or os.cpu_count() or 1
+    self._capacity = workers * settings.researcher.queue
+
+  def step(self) -> bool:
+    """Reads what is new and proposes as much as is wanted.
+
+    Returns:
+      Whether it wrote anything.
+    """
+    news, self._cursor = self._records.follow(self._cursor)
+    self._learn(news)
+    if "search-ended" in self._view.milestones:
+      return False
+    if self._propose_baselines():
+      return True
+    return self._propose_candidates()
+
+  def close(self) -> None:
+    """Nothing is held."""
+
+  def _learn(self, news: list[Record]) -> None:
+    self._view.update(news)
+    for record in news:
+      if record.kind == "insight":
+        self._index.add(insight_item(record))
+      elif record.kind == "analysis":
+        for effect in record.effects:
+          self._effects[effect["feature"]] = (
+            effect["effect"],
+            effect["low"],
+            effect["high"],
+            effect["n"],
+          )
+
+  def _first_task(self, program: str, by: str, priority: int) -> Task:
+    rung = self._settings.ladder[0]
+    return Task(
+      program=program,
+      rung=rung.name,
+      seeds=rung.seeds,
+      priority=priority,
+      requested_by=by,
+    )
+
+  def _propose_baselines(self) -> bool:
+    known = self._view.proposal_of
+    records: list[Record] = []
+    for place, baseline in enumerate(self._track.baselines()):
+      program = program_id(baseline.source)
+      if program in known:
+        continue
+      proposal = Proposal(
+        program=program,
+        track=self._settings.track,
+        name=baseline.name,
+        author="baseline",
+        round=0,
+        operator="baseline",
+        motivation=baseline.motivation,
+        genome=baseline.genome,
+      )
+      records += [
+        Program(
+          hash=program, track=self._settings.track, source=baseline.source
+        ),
+        proposal,
+        self._first_task(program, self.name, BASELINE_PRIORITY - place),
+      ]
+    if records:
+      self._commit(records)
+    return bool(records)
+
+  def _propose_candidates(self) -> bool:
+    proposed = self._view.proposed()
+    wanted = min(
+      self._capacity - len(self._view.pending()),
+      self._settings.rounds - proposed,
+      self._settings.researcher.batch,
+    )
+    rung = self._parent_rung()
+    if wanted <= 0 or rung is None:
+      return False
+    records: list[Record] = []
+    written: set[str] = set()
+    for offset in range(wanted):
+      draft_records = self._draft(rung, proposed + offset + 1, written)
+      if not draft_records:
+        break
+      records += draft_records
+    if records:
+      self._commit(records)
+    return bool(records)
+
+  def _parent_rung(self) -> str | None:
+    """Returns the highest rung where there is something to choose from."""
+    for rung in reversed(self._settings.ladder):
+      if len(self._view.ranked(rung.name)) >= _LEAST_SCORED:
+        return rung.name
+    return None
+
+  def _draft(
+    self, rung: str, round_number: int, written: set[str]
+  ) -> list[Record]:
+    # One generator a round: a restart does not change what follows.
+    rng = random.Random(f"{self._settings.seed}/{round_number}")
+    sampler = make_sampler(self._settings.sampler, rng)
+    sample = sampler.sample(self._view, rung)
+    parent = self._known(sample.parent, rung)
+    hits = self._retrieve(sample.parent)
+    context = Context(
+      space=self._track.space,
+      parent=parent,
+      references=tuple(self._known(r, rung) for r in sample.references),
+      knowledge=hits,
+      effects=self._effects if self._settings.researcher.use_effects else {},
+      known=lambda p: p in self._view.programs or p in written,
+      rng=rng,
+      settings=self._settings.researcher,
+    )
+    try:
+      draft = self._proposer.propose(context)
+    except Exhausted as error:
+      log.warning("round %d: %s", round_number, error)
+      return []
+    program = program_id(draft.source)
+    written.add(program)
+    proposal = Proposal(
+      program=program,
+      track=self._settings.track,
+      name=draft.name,
+      author=self._settings.researcher.proposer,
+      round=round_number,
+      operator=draft.operator,
+      motivation=draft.motivation,
+      parents=draft.parents,
+      references=sample.references,
+      genome=draft.genome,
+      changes=draft.changes,
+      knowledge=draft.knowledge,
+      seen=self._cursor.position if self._cursor else "",
+    )
+    log.info("round %d: %s (%s)", round_number, draft.name, draft.operator)
+    return [
+      Program(hash=program, track=self._settings.track, source=draft.source),
+      proposal,
+      self._first_task(program, self.name, 0),
+    ]
+
+  def _known(self, program: str, rung: str) -> Known:
+    proposal = self._view.proposal_of[program]
+    return Known(
+      program=program,
+      name=proposal.name,
+      genome=proposal.genome,
+      score=self._view.score(program, rung),
+    )
+
+  def _retrieve(self, parent: str) -> tuple[Knowledge, ...]:
+    wanted = self._settings.researcher.knowledge
+    if not wanted:
+      return ()
+    analyses = self._view.analyses_of.get(parent, [])
+    proposal = self._view.proposal_of[parent]
+    # At round 0 nothing is analysed yet: the brief still says what matters.
+    query = (
+      analyses[-1].text
+      if analyses
+      else f"{proposal.motivation}\n{self._track.brief}"
+    )
+    return tuple(
+      Knowledge(
+        id=hit.item.id,
+        title=hit.item.title,
+        suggests=hit.item.suggests,
+        warns=hit.item.warns,
+        weight=hit.score,
+      )
+      for hit in self._index.search(query, wanted)
+    )
+
+  def _commit(self, records: list[Record]) -> None:
+    self._records.put(*records)
+    # Its own writes come back by the log as well; seeing them now keeps a
+    # fast loop from proposing the same round twice.
+    self._view.update(records)

@@ -1,0 +1,76 @@
+"""What a Result must be read with: machine, versions and commit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+  "jax",
+  "jaxlib",
+  "flax",
+  "optax",
+  "orbax-checkpoint",
+  "grain",
+  "tensorstore",
+  "numpy",
+  "scipy",
+)
+
+
+def machine() -> dict[str, Any]:
+  """Returns processor, cores, memory [bytes] and platform."""
+  model = platform.processor() or platform.machine()
+  try:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+      if line.startswith("model name"):
+        model = line.split(":", 1)[1].strip()
+        break
+  except OSError:
+    pass  # not Linux: the platform's word has to do
+  memory = 0
+  if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  return {
+    "processor": model,
+    "cores": os.cpu_count() or 1,
+    "memory_bytes": memory,
+    "platform": platform.platform(),
+    "python": platform.python_version(),
+  }
+
+
+def versions() -> dict[str, str]:
+  """Returns the versions of the packages that decide numbers."""
+  found = {}
+  for package in _PACKAGES:
+    try:
+      found[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return found
+
+
+def commit() -> str:
+  """Returns the checkout's commit, with `+changes` if it has any."""
+  root = Path(__file__).resolve().parents[2]
+
+  def git(*arguments: str) -> str:
+    done = subprocess.run(
+      ["git", "-C", str(root), *arguments],
+      capture_output=True,
+      text=True,
+      timeout=10,
+      check=True,
+    )
+    return done.stdout.strip()
+
+  try:
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+  except (OSError, subprocess.SubprocessError):
+    return "unknown"

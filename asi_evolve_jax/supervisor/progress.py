@@ -1,0 +1,71 @@
+"""When a search ends: pure functions of a View."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from asi_evolve_jax.records import View
+from asi_evolve_jax.records.schema import VERIFY
+from asi_evolve_jax.settings import RunSettings
+from asi_evolve_jax.tracks.base import Metric
+
+
+def end_reason(
+  view: View, settings: RunSettings, metric: Metric, elapsed_s: float
+) -> str | None:
+  """Returns why the search is over, or None.
+
+  Args:
+    view: of all records so far.
+    settings: of the run.
+    metric: the search's metric.
+    elapsed_s: seconds searched, over all sessions.
+  """
+  last = settings.ladder[-1].name
+  best = view.best(last)
+  if settings.target_score is not None and best is not None:
+    score = view.score(best, last)
+    if score is not None and not metric.better(settings.target_score, score):
+      return f"target: {score:.6g} reaches {settings.target_score:.6g}"
+  if settings.time_limit and elapsed_s >= settings.time_limit:
+    return f"time limit: {elapsed_s:.0f} of {settings.time_limit:.0f} s"
+  if settings.patience and best is not None:
+    waited = rounds_since(view, best)
+    if waited >= settings.patience:
+      return f"patience: no new best in {waited} rounds"
+  searching = any(t.purpose != VERIFY for t in view.pending())
+  baselines_done = bool(view.ranked(settings.ladder[0].name))
+  if (
+    view.rounds() >= settings.rounds
+    and not searching
+    and (baselines_done or settings.rounds == 0)
+    and view.results
+  ):
+    return f"rounds: {view.rounds()} of {settings.rounds}"
+  return None
+
+
+def rounds_since(view: View, program: str) -> int:
+  """Returns how many later rounds have finished since `program`'s round."""
+  return max(0, view.rounds() - view.proposal_of[program].round)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+  """How many first-rung Tasks ended how."""
+
+  ok: int = 0
+  rejected: int = 0
+  failed: int = 0
+  timeout: int = 0
+  lost: int = 0
+
+
+def counts(view: View, rung: str) -> Counts:
+  """Counts the Results of candidates (no baselines) at `rung` by status."""
+  tally = dict.fromkeys(("ok", "rejected", "failed", "timeout", "lost"), 0)
+  for result in view.results.values():
+    proposal = view.proposal_of.get(result.program)
+    if result.rung == rung and proposal and proposal.author != "baseline":
+      tally[result.status] += 1
+  return Counts(**tally)

@@ -1,0 +1,1 @@
+"""absl apps: flags, wiring and exit codes. One file an app."""

@@ -1,0 +1,96 @@
+"""`python -m launch.bench rounds|start|train [--json=PATH]`: measures.
+
+Every figure is written with the machine, the commit and the versions.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+from rich.console import Console
+from rich.table import Table
+
+from asi_evolve_jax.supervisor import machine
+
+_JSON = flags.DEFINE_string("json", None, "File to write the figures to.")
+_SIZES = flags.DEFINE_list(
+  "sizes", ["0", "1000", "10000", "100000"], "rounds: records in the store."
+)
+_ROUNDS = flags.DEFINE_integer(
+  "rounds", 200, "rounds: rounds timed a size.", lower_bound=8
+)
+_REPEATS = flags.DEFINE_integer(
+  "repeats", 5, "start: starts timed of each kind.", lower_bound=1
+)
+_STEPS = flags.DEFINE_integer(
+  "steps", 8, "train: steps timed.", lower_bound=2
+)
+_MIXERS = flags.DEFINE_list(
+  "mixers", ["gated_deltanet", "softmax"], "train: baselines timed."
+)
+
+COMMANDS = ("rounds", "start", "train")
+
+
+def main(argv: list[str]) -> int:
+  if len(argv) != 2 or argv[1] not in COMMANDS:
+    print(
+      f"usage: python -m launch.bench {'|'.join(COMMANDS)} [--json=PATH]",
+      file=sys.stderr,
+    )
+    return 2
+  if _JSON.value and not Path(_JSON.value).resolve().parent.is_dir():
+    print(f"--json: no folder for {_JSON.value}", file=sys.stderr)
+    return 2
+  rows = _measure(argv[1])
+  _print(argv[1], rows)
+  if _JSON.value:
+    report = {
+      "command": " ".join(["python -m launch.bench", *sys.argv[1:]]),
+      "date": time.strftime("%Y-%m-%d"),
+      "commit": machine.commit(),
+      "machine": machine.machine(),
+      "versions": machine.versions(),
+      "figures": rows,
+    }
+    Path(_JSON.value).write_text(json.dumps(report, indent=1) + "\n")
+  return 0
+
+
+def _measure(command: str) -> list[dict[str, Any]]:
+  # Imported here: one benchmark must not pay for another's imports.
+  if command == "rounds":
+    from asi_evolve_jax.supervisor.benchmark import bench_rounds
+
+    sizes = [int(size) for size in _SIZES.value]
+    return bench_rounds(sizes, _ROUNDS.value)
+  if command == "start":
+    from asi_evolve_jax.evaluation.benchmark import bench_start
+
+    return [bench_start(_REPEATS.value)]
+  from asi_evolve_jax.tracks.architecture.benchmark import bench_train
+
+  return bench_train(_MIXERS.value, _STEPS.value)
+
+
+def _print(command: str, rows: list[dict[str, Any]]) -> None:
+  table = Table(title=f"bench {command}")
+  names = list(dict.fromkeys(name for row in rows for name in row))
+  for name in names:
+    table.add_column(name.replace("_", " "), justify="right")
+  for row in rows:
+    table.add_row(*[_cell(row.get(name)) for name in names])
+  Console().print(table)
+
+
+def _cell(value: Any) -> str:
+  return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+  app.run(main)

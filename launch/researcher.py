@@ -1,0 +1,11 @@
+"""`python -m launch.researcher --records=URL`: proposes Programs."""
+
+from asi_evolve_jax.roles.researcher import Researcher
+from launch import _role
+from launch._items import ITEMS_DIR
+
+if __name__ == "__main__":
+  _role.main(
+    "researcher",
+    lambda run: Researcher(run.records, run.settings, run.track, ITEMS_DIR),
+  )
