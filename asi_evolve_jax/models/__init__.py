@@ -1,1 +1,1 @@
-"""."""
+"""The language model around a token mixer."""

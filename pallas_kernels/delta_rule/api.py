@@ -112,9 +112,10 @@ def step(
     (out [batch, heads, V] in v's dtype, next state).
   """
   scale = arguments.default_scale(scale, q.shape[-1])
-  args = jax.tree.map(lambda x: x.astype(state.dtype), (q, k, v, p, g))
-  out, state = reference.step(*args, state, scale)
-  return out.astype(v.dtype), state
+  dtype = v.dtype
+  q, k, v, p, g = jax.tree.map(lambda x: x.astype(state.dtype), (q, k, v, p, g))
+  out, state = reference.step(q, k, v, p, g, state, scale)
+  return out.astype(dtype), state
 
 
 def gated_step(

@@ -36,7 +36,8 @@ def delta_rule(
   """The recurrence in the dtype of `state`; see api.py for the shapes."""
 
   def body(s, xs):
-    out, s = step(*xs, s, scale)
+    q, k, v, p, g = xs
+    out, s = step(q, k, v, p, g, s, scale)
     return s, out
 
   tokens = jax.tree.map(

@@ -78,6 +78,7 @@ def step(
     (out [batch, heads, V] in v's dtype, next state).
   """
   scale = arguments.default_scale(scale, q.shape[-1])
-  args = jax.tree.map(lambda x: x.astype(state.dtype), (q, k, v, g))
-  out, state = reference.step(*args, state, scale)
-  return out.astype(v.dtype), state
+  dtype = v.dtype
+  q, k, v, g = jax.tree.map(lambda x: x.astype(state.dtype), (q, k, v, g))
+  out, state = reference.step(q, k, v, g, state, scale)
+  return out.astype(dtype), state

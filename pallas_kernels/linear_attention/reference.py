@@ -33,7 +33,8 @@ def linear_attention(
   """The recurrence in the dtype of `state`; see api.py for the shapes."""
 
   def body(s, xs):
-    out, s = step(*xs, s, scale)
+    q, k, v, g = xs
+    out, s = step(q, k, v, g, s, scale)
     return s, out
 
   tokens = jax.tree.map(

@@ -18,8 +18,8 @@ def short_conv(
   time = x.shape[1]
   weight = weight.astype(state.dtype)
   padded = jnp.concatenate([state, x.astype(state.dtype)], axis=1)
-  out = sum(
-    weight[j] * padded[:, width - 1 - j : width - 1 - j + time]
-    for j in range(width)
-  )
+  out = jnp.zeros_like(padded[:, :time])
+  for j in range(width):
+    start = width - 1 - j
+    out = out + weight[j] * padded[:, start : start + time]
   return out, padded[:, time:]

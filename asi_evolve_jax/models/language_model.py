@@ -1,0 +1,263 @@
+"""The pre-norm language model that stands around every token mixer.
+
+Everything but the mixer is the same for all candidates: embedding, residual
+stream, RMS norms, SwiGLU MLP, loss, dtypes and layer stacking. Flax NNX in
+tree style: modules are built and merged inside pure functions, and parameters
+cross every border as nested dicts of arrays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Params = dict[str, Any]
+Aux = dict[str, jax.Array]
+
+_EPSILON = 1e-6  # of the RMS norms
+
+
+class Mixer(Protocol):
+  """The functions of a token mixer; they need no vmap rule."""
+
+  def init(self, key: jax.Array) -> Params:
+    """Returns one layer's parameters: nested dict of float32 arrays."""
+    ...
+
+  def apply(self, params: Params, x: jax.Array, depth: jax.Array) -> jax.Array:
+    """Mixes tokens, each with those before it.
+
+    Args:
+      params: one layer's parameters.
+      x: [batch, time, dim], in the compute dtype.
+      depth: scalar float32, layer / layers, in [0, 1).
+
+    Returns:
+      [batch, time, dim], any floating dtype.
+    """
+    ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LMConfig:
+  """Sizes and numerics of a language model.
+
+  Attributes:
+    vocab: number of tokens; 256 for bytes.
+    dim: width of the residual stream.
+    layers: number of blocks.
+    heads: heads a mixer should use; the model itself has none.
+    mlp_width: hidden width of the SwiGLU MLP.
+    compute_dtype: "float32" or "bfloat16", of activations and of matrix
+      product operands. Parameters, norms, logits and loss are float32.
+    remat: "none", or "block" to recompute each block in the backward pass.
+    tie_embeddings: whether the logits read the embedding table.
+  """
+
+  dim: int
+  layers: int
+  heads: int
+  mlp_width: int
+  vocab: int = 256
+  compute_dtype: str = "float32"
+  remat: str = "none"
+  tie_embeddings: bool = True
+
+  def __post_init__(self) -> None:
+    for name in ("dim", "layers", "heads", "mlp_width", "vocab"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"LMConfig.{name} must be at least 1: {self}.")
+    if self.compute_dtype not in ("float32", "bfloat16"):
+      raise ValueError(
+        "LMConfig.compute_dtype must be 'float32' or 'bfloat16', "
+        f"got {self.compute_dtype!r}."
+      )
+    if self.remat not in ("none", "block"):
+      raise ValueError(
+        f"LMConfig.remat must be 'none' or 'block', got {self.remat!r}."
+      )
+
+
+class RMSNorm(nnx.Module):
+  """x / rms(x) * scale, computed in float32."""
+
+  def __init__(self, dim: int):
+    self.scale = nnx.Param(jnp.ones((dim,), jnp.float32))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    wide = x.astype(jnp.float32)
+    mean = jnp.mean(wide * wide, axis=-1, keepdims=True)
+    wide = wide * jax.lax.rsqrt(mean + _EPSILON) * self.scale[...]
+    return wide.astype(x.dtype)
+
+
+class SwiGLU(nnx.Module):
+  """The MLP W_out (silu(W_gate x) * W_up x) of arXiv:2002.05202."""
+
+  def __init__(self, config: LMConfig, *, rngs: nnx.Rngs):
+    dim, width = config.dim, config.mlp_width
+    self.gate = nnx.Param(_normal(rngs, (dim, width), dim**-0.5))
+    self.up = nnx.Param(_normal(rngs, (dim, width), dim**-0.5))
+    # Each block adds to the stream twice; this keeps its scale over depth.
+    spread = (2 * config.layers * width) ** -0.5
+    self.out = nnx.Param(_normal(rngs, (width, dim), spread))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    gate = x @ self.gate[...].astype(x.dtype)
+    up = x @ self.up[...].astype(x.dtype)
+    return (jax.nn.silu(gate) * up) @ self.out[...].astype(x.dtype)
+
+
+class Block(nnx.Module):
+  """h + mix(norm(h)), then h + mlp(norm(h)); the mixer comes from outside."""
+
+  def __init__(self, config: LMConfig, *, rngs: nnx.Rngs):
+    self.mixer_norm = RMSNorm(config.dim)
+    self.mlp_norm = RMSNorm(config.dim)
+    self.mlp = SwiGLU(config, rngs=rngs)
+
+  def __call__(
+    self, h: jax.Array, mixer: Mixer, params: Params, depth: jax.Array
+  ) -> jax.Array:
+    mixed = mixer.apply(params, self.mixer_norm(h), depth)
+    if mixed.shape != h.shape:
+      raise ValueError(
+        f"The mixer must return {h.shape} as it was given, got {mixed.shape}."
+      )
+    h = h + mixed.astype(h.dtype)
+    return h + self.mlp(self.mlp_norm(h))
+
+
+class Ends(nnx.Module):
+  """What is before and after the blocks: embedding, last norm, logits."""
+
+  def __init__(self, config: LMConfig, *, rngs: nnx.Rngs):
+    shape = (config.vocab, config.dim)
+    self.embedding = nnx.Param(_normal(rngs, shape, 0.02))
+    self.norm = RMSNorm(config.dim)
+    if not config.tie_embeddings:
+      self.head = nnx.Param(_normal(rngs, shape, 0.02))
+    self.tied = config.tie_embeddings
+
+  def embed(self, tokens: jax.Array, dtype: Any) -> jax.Array:
+    return self.embedding[...].astype(dtype)[tokens]
+
+  def logits(self, h: jax.Array) -> jax.Array:
+    table = (self.embedding if self.tied else self.head)[...]
+    return jnp.einsum(
+      "btd,vd->btv",
+      self.norm(h),
+      table.astype(h.dtype),
+      preferred_element_type=jnp.float32,
+    )
+
+
+class LanguageModel:
+  """Pure functions of (params, tokens) around a given mixer.
+
+  Parameters are {"ends": ..., "blocks": ..., "mixers": ...}, nested dicts of
+  float32 arrays; leaves of the last two are stacked over layers on axis 0.
+  """
+
+  def __init__(self, config: LMConfig, mixer: Mixer):
+    self.config = config
+    self.mixer = mixer
+    self._dtype = jnp.dtype(config.compute_dtype)
+    self._block = _graph(Block, config)
+    self._ends = _graph(Ends, config)
+
+  def init(self, key: jax.Array) -> Params:
+    """Returns fresh parameters; can be traced, and needs no vmap rule."""
+    ends_key, blocks_key, mixers_key = jax.random.split(key, 3)
+
+    def block(layer_key: jax.Array) -> Params:
+      return _pure(Block(self.config, rngs=nnx.Rngs(params=layer_key)))
+
+    layers = self.config.layers
+    return {
+      "ends": _pure(Ends(self.config, rngs=nnx.Rngs(params=ends_key))),
+      "blocks": jax.lax.map(block, jax.random.split(blocks_key, layers)),
+      "mixers": jax.lax.map(
+        self.mixer.init, jax.random.split(mixers_key, layers)
+      ),
+    }
+
+  def apply(self, params: Params, tokens: jax.Array) -> jax.Array:
+    """Returns logits [batch, time, vocab] float32.
+
+    Args:
+      params: as from `init`.
+      tokens: [batch, time] integers below `vocab`.
+    """
+    ends = nnx.merge(self._ends, nnx.State(params["ends"]))
+
+    def layer(
+      h: jax.Array, xs: tuple[Params, Params, jax.Array]
+    ) -> tuple[jax.Array, None]:
+      block_params, mixer_params, depth = xs
+      block = nnx.merge(self._block, nnx.State(block_params))
+      return block(h, self.mixer, mixer_params, depth), None
+
+    if self.config.remat == "block":
+      # Inside a scan nothing can be merged with the forward pass anyway.
+      layer = jax.checkpoint(layer, prevent_cse=False)
+    layers = self.config.layers
+    depths = jnp.arange(layers, dtype=jnp.float32) / layers
+    h, _ = jax.lax.scan(
+      layer,
+      ends.embed(tokens, self._dtype),
+      (params["blocks"], params["mixers"], depths),
+    )
+    return ends.logits(h)
+
+  def loss(
+    self,
+    params: Params,
+    tokens: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+  ) -> tuple[jax.Array, Aux]:
+    """Returns the mean cross-entropy in nats a target, and its parts.
+
+    Args:
+      params: as from `init`.
+      tokens: [batch, time] integers.
+      targets: [batch, time] integers, what follows each token.
+      weights: [batch, time], how much each target counts; 0 leaves it out.
+
+    Returns:
+      (mean nats, {"nats": weighted sum, "weight": sum of the weights,
+      "correct": weighted number of targets with the highest logit}), float32
+      scalars. The mean is 0 where no target counts.
+    """
+    logits = self.apply(params, tokens)
+    weights = weights.astype(jnp.float32)
+    # A comparison fuses where a gather would need a scatter to differentiate.
+    hit = jnp.arange(logits.shape[-1]) == targets[..., None]
+    picked = jnp.sum(jnp.where(hit, logits, 0.0), axis=-1)
+    losses = jax.nn.logsumexp(logits, axis=-1) - picked
+    nats = jnp.sum(losses * weights)
+    weight = jnp.sum(weights)
+    best = jnp.max(jax.lax.stop_gradient(logits), axis=-1)
+    correct = jnp.sum((picked >= best) * weights)
+    mean = nats / jnp.where(weight > 0, weight, 1.0)
+    return mean, {"nats": nats, "weight": weight, "correct": correct}
+
+
+def _normal(rngs: nnx.Rngs, shape: tuple[int, ...], spread: float) -> jax.Array:
+  return spread * jax.random.normal(rngs.params(), shape, jnp.float32)
+
+
+def _pure(module: nnx.Module) -> Params:
+  return nnx.to_pure_dict(nnx.state(module, nnx.Param))
+
+
+def _graph(module: type[Any], config: LMConfig) -> Any:
+  """Returns the graph definition of a module without making its arrays."""
+  abstract = nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(params=0)))
+  graph, _ = nnx.split(abstract, nnx.Param)
+  return graph
