@@ -28,9 +28,11 @@ _ALLOWED = frozenset(
     "LD_LIBRARY_PATH",
     "PATH",
     "PYTHONHASHSEED",
+    "PYTHONPATH",
     "TMPDIR",
     "TZ",
     "USER",
+    "VIRTUAL_ENV",
   }
 )
 _ALLOWED_PREFIXES = (

@@ -76,8 +76,11 @@ def unframe(data: bytes) -> tuple[dict[str, Any], memoryview]:
 
 def encode_request(request: StageRequest, extra: dict[str, Any]) -> bytes:
   """Returns the frame of a request; `extra` is for the worker itself."""
-  header = dataclasses.asdict(request)
-  del header["payload"]
+  header = {
+    f.name: getattr(request, f.name)
+    for f in dataclasses.fields(request)
+    if f.name != "payload"
+  }
   return frame({"request": header, "extra": extra}, request.payload)
 
 
