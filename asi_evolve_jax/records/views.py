@@ -1,0 +1,364 @@
+"""A View: what the records say, in memory, kept up to date record by record.
+
+Nothing here is stored as truth: two Views of the same records are equal,
+whatever the order in which these arrived.
+"""
+
+from __future__ import annotations
+
+import bisect
+import collections
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+from asi_evolve_jax.records import schema
+
+T = TypeVar("T")
+
+BASELINE = "baseline"  # author of Proposals that are no rounds
+_SESSION = "session/"
+_SEARCH_ENDED = "search-ended"
+
+
+class View:
+  """Records by what they are about.
+
+  Attributes:
+    run: the Run, or None.
+    programs: Program id -> Program.
+    proposals: Proposal id -> Proposal.
+    proposal_of: Program id -> its first Proposal (lowest id).
+    tasks: Task id -> Task.
+    results: Task id -> Result.
+    results_of: Program id -> its Results, in order of arrival.
+    analyses_of: Program id -> its Analyses, in order of arrival.
+    insights: slug -> latest Insight.
+    milestones: name -> Milestone.
+    artifacts: (Program id, shape key) -> Artifact.
+    artifact_users: Artifact id -> Program ids that traced to it.
+    visits: Program id -> number of Proposals that cite it as a parent.
+  """
+
+  def __init__(
+    self, metric_name: str, direction: str, rungs: Sequence[str] = ()
+  ):
+    """
+    Args:
+      metric_name: the track's metric, a key of Result.metrics.
+      direction: "minimize" or "maximize".
+      rungs: names, lowest first; by default the ladder in the Run's config.
+    """
+    if direction not in ("minimize", "maximize"):
+      raise ValueError(f"direction must be minimize or maximize: {direction}")
+    self._metric = metric_name
+    self._sign = 1.0 if direction == "minimize" else -1.0
+    self._rungs = list(rungs)
+    self.run: schema.Run | None = None
+    self.programs: dict[str, schema.Program] = {}
+    self.proposals: dict[str, schema.Proposal] = {}
+    self.proposal_of: dict[str, schema.Proposal] = {}
+    self.tasks: dict[str, schema.Task] = {}
+    self.results: dict[str, schema.Result] = {}
+    self.results_of: dict[str, list[schema.Result]] = {}
+    self.analyses_of: dict[str, list[schema.Analysis]] = {}
+    self.insights: dict[str, schema.Insight] = {}
+    self.milestones: dict[str, schema.Milestone] = {}
+    self.artifacts: dict[tuple[str, str], schema.Artifact] = {}
+    self.artifact_users: dict[str, set[str]] = {}
+    self.visits: collections.Counter[str] = collections.Counter()
+    self._by_hash: dict[str, schema.Artifact] = {}
+    self._analyses: set[str] = set()
+    self._insights: set[str] = set()
+    self._pending = _Sorted[tuple[int, int, str]]()
+    self._waiting: dict[str, tuple[int, int, str]] = {}
+    self._arrived = 0
+    self._next_attempts: set[tuple] = set()
+    self._rounds_of: collections.Counter[str] = collections.Counter()
+    self._finished: set[str] = set()
+    self._rounds = 0
+    self._proposed = 0
+    # rung -> ranking of (key, Program id), and the key of each ranked Program.
+    self._ranking: dict[str, _Sorted[tuple[float, str]]] = {}
+    self._ranked: dict[str, dict[str, float]] = {}
+    self._times = _Sorted[float]()
+    self._sessions: dict[str, float] = {}
+
+  def update(self, records: Iterable[schema.Record]) -> None:
+    """Takes in records of any kind, in any order; doubles are ignored."""
+    for record in records:
+      take = getattr(self, f"_take_{record.kind}", None)
+      if take is None or take(record) is not False:
+        self._times.add(record.created_at)
+
+  # One method a kind; False: it was known.
+
+  def _take_run(self, run: schema.Run) -> bool | None:
+    if self.run is not None:
+      return False
+    self.run = run
+    if not self._rungs:
+      ladder = run.config.get("ladder")
+      if isinstance(ladder, list):
+        self._rungs = [r["name"] for r in ladder if "name" in r]
+    return None
+
+  def _take_program(self, program: schema.Program) -> bool | None:
+    if program.hash in self.programs:
+      return False
+    self.programs[program.hash] = program
+    return None
+
+  def _take_proposal(self, proposal: schema.Proposal) -> bool | None:
+    if proposal.id in self.proposals:
+      return False
+    self.proposals[proposal.id] = proposal
+    first = self.proposal_of.get(proposal.program)
+    if first is None or proposal.id < first.id:
+      self.proposal_of[proposal.program] = proposal
+    self.visits.update(set(proposal.parents))
+    if proposal.author != BASELINE:
+      self._proposed += 1
+      self._rounds_of[proposal.program] += 1
+      self._rounds += proposal.program in self._finished
+    return None
+
+  def _take_task(self, task: schema.Task) -> bool | None:
+    if task.id in self.tasks:
+      return False
+    self.tasks[task.id] = task
+    self._arrived += 1
+    if task.attempt:
+      self._next_attempts.add(_attempt(task, task.attempt))
+      self._settle(task.program)
+    if task.id not in self.results:
+      entry = (-task.priority, self._arrived, task.id)
+      self._waiting[task.id] = entry
+      self._pending.add(entry)
+    return None
+
+  def _take_result(self, result: schema.Result) -> bool | None:
+    if result.task in self.results:
+      return False
+    self.results[result.task] = result
+    self.results_of.setdefault(result.program, []).append(result)
+    entry = self._waiting.pop(result.task, None)
+    if entry is not None:
+      self._pending.remove(entry)
+    if result.artifact:
+      self._use(result.artifact, result.program)
+    self._settle(result.program)
+    if result.status == schema.OK and result.purpose != schema.VERIFY:
+      self._rank(result.program, result.rung)
+    return None
+
+  def _take_analysis(self, analysis: schema.Analysis) -> bool | None:
+    if analysis.id in self._analyses:
+      return False
+    self._analyses.add(analysis.id)
+    self.analyses_of.setdefault(analysis.program, []).append(analysis)
+    return None
+
+  def _take_insight(self, insight: schema.Insight) -> bool | None:
+    if insight.id in self._insights:
+      return False
+    self._insights.add(insight.id)
+    latest = self.insights.get(insight.slug)
+    if latest is None or latest.version < insight.version:
+      self.insights[insight.slug] = insight
+    return None
+
+  def _take_milestone(self, milestone: schema.Milestone) -> bool | None:
+    if milestone.name in self.milestones:
+      return False
+    self.milestones[milestone.name] = milestone
+    if milestone.name.startswith(_SESSION):
+      self._sessions[milestone.name] = milestone.created_at
+    return None
+
+  def _take_artifact(self, artifact: schema.Artifact) -> bool | None:
+    if artifact.hash in self._by_hash:
+      return False
+    self._by_hash[artifact.hash] = artifact
+    for program in {
+      artifact.program,
+      *self.artifact_users.get(artifact.hash, ()),
+    }:
+      self._use(artifact.hash, program)
+    return None
+
+  def _use(self, artifact_id: str, program: str) -> None:
+    self.artifact_users.setdefault(artifact_id, set()).add(program)
+    artifact = self._by_hash.get(artifact_id)
+    if artifact is not None:
+      self.artifacts[program, artifact.shape_key] = artifact
+
+  def _settle(self, program: str) -> None:
+    """Counts the rounds of `program` once a search Task of it has ended."""
+    ended = any(
+      r.purpose == schema.SEARCH
+      and not (
+        r.status == schema.LOST
+        and _attempt(r, r.attempt + 1) in self._next_attempts
+      )
+      for r in self.results_of.get(program, ())
+    )
+    if ended == (program in self._finished):
+      return
+    rounds = self._rounds_of[program]
+    if ended:
+      self._finished.add(program)
+      self._rounds += rounds
+    else:
+      self._finished.discard(program)
+      self._rounds -= rounds
+
+  def _rank(self, program: str, rung: str) -> None:
+    score = self.score(program, rung)
+    keys = self._ranked.setdefault(rung, {})
+    ranking = self._ranking.setdefault(rung, _Sorted())
+    if program in keys:
+      ranking.remove((keys.pop(program), program))
+    if score is not None:
+      keys[program] = self._sign * score
+      ranking.add((keys[program], program))
+
+  # Questions.
+
+  def pending(self) -> list[schema.Task]:
+    """Returns the Tasks without a Result: highest priority, then oldest."""
+    return [self.tasks[task] for _, _, task in self._pending]
+
+  def measurements(
+    self,
+    program: str,
+    rung: str,
+    purpose: str | None = None,
+    metric: str | None = None,
+  ) -> dict[int, float]:
+    """Returns seed -> metric, mean over repeats, of ok Results.
+
+    Args:
+      program: Program id.
+      rung: name of the rung.
+      purpose: of the Tasks; None: all but verify, whose data the search must
+        not see.
+      metric: by default the one that ranks.
+    """
+    name = metric or self._metric
+    found: dict[int, list[float]] = {}
+    for result in self.results_of.get(program, ()):
+      if result.status != schema.OK or result.rung != rung:
+        continue
+      if (
+        result.purpose == schema.VERIFY
+        if purpose is None
+        else result.purpose != purpose
+      ):
+        continue
+      for seed, metrics in zip(result.seeds, result.metrics, strict=False):
+        value = metrics.get(name)
+        if value is not None and math.isfinite(value):
+          found.setdefault(seed, []).append(value)
+    return {seed: math.fsum(v) / len(v) for seed, v in sorted(found.items())}
+
+  def seed_scores(
+    self, program: str, rung: str, purpose: str | None = None
+  ) -> list[float]:
+    """Returns the scores of `measurements`, in the order of their seeds."""
+    return list(self.measurements(program, rung, purpose).values())
+
+  def score(
+    self, program: str, rung: str | None = None, purpose: str | None = None
+  ) -> float | None:
+    """Returns the mean over seeds of the metric; None if there is none.
+
+    Args:
+      program: Program id.
+      rung: name of the rung; None: the highest where it has a score.
+      purpose: as in `measurements`.
+    """
+    rungs = [rung] if rung is not None else self._reached(program)
+    for name in rungs:
+      values = self.seed_scores(program, name, purpose)
+      if values:
+        return math.fsum(values) / len(values)
+    return None
+
+  def ranked(self, rung: str, k: int | None = None) -> list[str]:
+    """Returns the `k` best Program ids at `rung`, best first; None: all."""
+    ranking = self._ranking.get(rung)
+    return [] if ranking is None else [p for _, p in ranking.first(k)]
+
+  def best(self, rung: str) -> str | None:
+    """Returns the best Program id at `rung`, or None."""
+    return next(iter(self.ranked(rung, 1)), None)
+
+  def rounds(self) -> int:
+    """Returns how many Proposals, not baselines, have been measured.
+
+    One counts when a search Task of its Program has a Result; not while that
+    is "lost" and the next attempt is asked for.
+    """
+    return self._rounds
+
+  def proposed(self) -> int:
+    """Returns the number of Proposals that are not baselines."""
+    return self._proposed
+
+  def elapsed(self) -> float:
+    """Returns seconds of search, over all sessions.
+
+    A session lasts from its milestone to the last record before the next one
+    (or before the search ended), by the times that their writers gave them.
+    """
+    end = math.inf
+    if _SEARCH_ENDED in self.milestones:
+      end = self.milestones[_SEARCH_ENDED].created_at
+    starts = sorted(self._sessions.values())
+    total = 0.0
+    for start, following in zip(starts, [*starts[1:], math.inf], strict=True):
+      last = self._times.last_before(
+        min(following, math.nextafter(end, math.inf))
+      )
+      if last is not None and last > start:
+        total += last - start
+    return total
+
+  def _reached(self, program: str) -> list[str]:
+    """Returns the rungs of `program`'s Results, highest first."""
+    seen = {r.rung: None for r in self.results_of.get(program, ())}
+    place = {name: i for i, name in enumerate(self._rungs)}
+    # Rungs outside the ladder (verify's) come last, whatever they measure.
+    return sorted(seen, key=lambda r: (-place.get(r, -1), r))
+
+
+def _attempt(task: schema.Task | schema.Result, attempt: int) -> tuple:
+  return task.program, task.rung, task.seeds, task.purpose, attempt
+
+
+class _Sorted(Generic[T]):
+  """A sorted list. Insertion moves pointers only: microseconds at 100,000."""
+
+  def __init__(self):
+    self._items: list[T] = []
+
+  def __iter__(self) -> Iterator[T]:
+    return iter(self._items)
+
+  def add(self, item: T) -> None:
+    if not self._items or self._items[-1] <= item:
+      self._items.append(item)
+    else:
+      bisect.insort(self._items, item)
+
+  def remove(self, item: T) -> None:
+    del self._items[bisect.bisect_left(self._items, item)]
+
+  def first(self, k: int | None) -> list[T]:
+    return self._items[:k]
+
+  def last_before(self, item: T) -> T | None:
+    """Returns the largest item below `item`."""
+    place = bisect.bisect_left(self._items, item)
+    return self._items[place - 1] if place else None
