@@ -1,0 +1,274 @@
+import dataclasses
+import json
+
+import flax.nnx as nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+from asi_evolve_jax.programs import artifact, fingerprint
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  dim: int = 16
+  heads: int = 2
+  head_dim: int = 8
+  chunk_size: int = 4
+
+
+SHAPE = dict(batch=2, time=8)
+
+BASE = """
+class TokenMixer(nnx.Module):
+  def __init__(self, config, *, rngs):
+    self.query = nnx.Linear(config.dim, config.dim, rngs=rngs)
+    self.value = nnx.Linear(config.dim, config.dim, rngs=rngs)
+
+  def __call__(self, x, ctx):
+    left = jax.nn.sigmoid(self.query(x))
+    right = self.value(x)
+    y = left * jnp.cumsum(right, axis=1)
+    return y * (1.0 + ctx.depth)
+"""
+
+
+def build(source):
+  space = {"jax": jax, "jnp": jnp, "nnx": nnx, "__name__": "candidate"}
+  exec(source, space)
+  return space["TokenMixer"]
+
+
+def hash_of(source):
+  payload = artifact.trace(build(source), Config(), **SHAPE)
+  return artifact.read_header(payload).artifact_hash
+
+
+@pytest.fixture(scope="module")
+def payload():
+  return artifact.trace(build(BASE), Config(), **SHAPE)
+
+
+@pytest.fixture(scope="module")
+def base_hash(payload):
+  return artifact.read_header(payload).artifact_hash
+
+
+def direct(params, x, depth):
+  def dense(p):
+    return x @ p["kernel"] + p["bias"]
+
+  y = jax.nn.sigmoid(dense(params["query"])) * jnp.cumsum(
+    dense(params["value"]), axis=1
+  )
+  return y * (1.0 + depth)
+
+
+def test_loaded_mixer_equals_the_module(payload):
+  mixer = artifact.load(payload)
+  params = mixer.init(jax.random.key(3))
+  module = build(BASE)(Config(), rngs=nnx.Rngs(jax.random.key(3)))
+  own = nnx.to_pure_dict(nnx.state(module, nnx.Param))
+  jax.tree.map(np.testing.assert_array_equal, params, own)
+  assert jax.tree.map(lambda p: p.shape, params) == jax.tree.map(
+    lambda p: p.shape, mixer.params
+  )
+  x = jax.random.normal(jax.random.key(1), (2, 8, 16))
+  y = mixer.apply(params, x, 0.25)
+  expected = module(x, artifact.MixerContext(jnp.float32(0.25)))
+  np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+  assert mixer.report["mixer_parameters"] == 2 * (16 * 16 + 16)
+  assert mixer.report["shape"] == [2, 8, 16]
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_trains_inside_scan_and_checkpoint(payload, remat):
+  mixer = artifact.load(payload)
+  layers = 3
+  keys = jax.random.split(jax.random.key(0), layers)
+  stacked = jax.lax.map(mixer.init, keys)
+  x = jax.random.normal(jax.random.key(1), (2, 8, 16))
+  depths = jnp.arange(layers, dtype=jnp.float32) / layers
+
+  def loss(stacked, apply):
+    def layer(h, xs):
+      params, depth = xs
+      return h + jnp.tanh(apply(params, h, depth)), None
+
+    if remat:
+      layer = jax.checkpoint(layer)
+    h, _ = jax.lax.scan(layer, x, (stacked, depths))
+    return jnp.mean(h**2)
+
+  def both(apply):
+    return jax.jit(jax.value_and_grad(lambda s: loss(s, apply)))(stacked)
+
+  value, gradient = both(mixer.apply)
+  expected, expected_gradient = both(direct)
+  np.testing.assert_allclose(value, expected, rtol=1e-6)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    gradient,
+    expected_gradient,
+  )
+
+
+def test_bfloat16_keeps_master_parameters():
+  payload = artifact.trace(
+    build(BASE.replace("(1.0 + ctx.depth)", "1.0")),
+    Config(),
+    **SHAPE,
+    dtype=jnp.bfloat16,
+  )
+  mixer = artifact.load(payload)
+  params = mixer.init(jax.random.key(0))
+  assert {str(p.dtype) for p in jax.tree.leaves(params)} == {"float32"}
+  x = jnp.ones((2, 8, 16), jnp.bfloat16)
+  gradient = jax.grad(
+    lambda p: mixer.apply(p, x, 0.0).astype(jnp.float32).sum()
+  )(params)
+  assert {str(p.dtype) for p in jax.tree.leaves(gradient)} == {"float32"}
+
+
+@pytest.mark.parametrize(
+  "source",
+  [
+    BASE.replace("query", "w_a").replace("value", "w_b"),
+    BASE.replace("left", "gate").replace("right", "content"),
+    BASE.replace(
+      "    left = jax.nn.sigmoid(self.query(x))\n    right = self.value(x)\n",
+      "    right = self.value(x)\n    left = jax.nn.sigmoid(self.query(x))\n",
+    ),
+    BASE.replace("y = left", "unused = jnp.sin(x)\n    y = left"),
+  ],
+  ids=["parameters", "variables", "order", "dead code"],
+)
+def test_equal_computations_have_equal_hashes(source, base_hash):
+  assert source != BASE
+  assert hash_of(source) == base_hash
+
+
+@pytest.mark.parametrize(
+  "source",
+  [
+    BASE.replace("1.0 + ctx.depth", "2.0 + ctx.depth"),
+    BASE.replace("right = self.value(x)", "right = jnp.tanh(self.value(x))"),
+    BASE.replace(
+      "y = left *", "y = jax.lax.stop_gradient(left) *"
+    ),  # only the derivative differs
+    BASE.replace(
+      "self.query = nnx.Linear(config.dim, config.dim, rngs=rngs)",
+      "self.query = nnx.Linear(config.dim, config.dim, rngs=rngs,"
+      " kernel_init=jax.nn.initializers.zeros)",
+    ),  # only the initialisation differs
+    BASE.replace("left * jnp", "right * jnp"),
+  ],
+  ids=["constant", "operation", "derivative", "init", "operand"],
+)
+def test_different_computations_have_different_hashes(source, base_hash):
+  assert source != BASE
+  assert hash_of(source) != base_hash
+
+
+def test_parameters_born_alike_are_not_confused():
+  source = """
+class TokenMixer(nnx.Module):
+  def __init__(self, config, *, rngs):
+    self.a = nnx.Param(jnp.ones((config.dim,)))
+    self.b = nnx.Param(jnp.ones((config.dim,)))
+
+  def __call__(self, x, ctx):
+    return x * self.a[...] + jnp.tanh(x) * self.b[...]
+"""
+  assert hash_of(source) != hash_of(source.replace("* self.b", "* self.a"))
+
+
+def test_rejects_other_variables():
+  source = BASE + "    \n"
+  source = source.replace(
+    "rngs=rngs)\n\n", "rngs=rngs)\n    self.n = nnx.Variable(jnp.zeros(3))\n\n"
+  )
+  with pytest.raises(artifact.ArtifactError, match=r"must all be nnx\.Param"):
+    artifact.trace(build(source), Config(), **SHAPE)
+
+
+def test_rejects_a_wrong_result():
+  source = BASE.replace("return y * ", "return y[:, 1:] * ")
+  with pytest.raises(artifact.ArtifactError, match=r"must return .*2, 8, 16"):
+    artifact.trace(build(source), Config(), **SHAPE)
+
+
+def test_host_callback_never_becomes_an_artifact():
+  source = BASE.replace(
+    "y = left", "jax.debug.print('{}', x[0, 0, 0])\n    y = left"
+  )
+  # jax.export refuses what it cannot promise to run elsewhere.
+  with pytest.raises(Exception, match=r"callback|effect|export"):
+    artifact.trace(build(source), Config(), **SHAPE)
+
+
+def _repack(payload, change):
+  header = artifact.read_header(payload)
+  fields = dataclasses.asdict(header)
+  change(fields)
+  text = json.dumps(fields).encode()
+  body = payload[len(payload) - sum(header.sections.values()) :]
+  return artifact._HEAD.pack(artifact._MAGIC, len(text)) + text + body
+
+
+@pytest.mark.parametrize(
+  ("damage", "message"),
+  [
+    (lambda p: b"", "too short"),
+    (lambda p: b"x" + p[1:], "no Artifact"),
+    (lambda p: p[:-10], "should have"),
+    (lambda p: p[:20] + b"\xff" + p[21:], "header is damaged"),
+    (lambda p: p[:-4000] + bytes(4000), "damaged|hash|module"),
+    (lambda p: _repack(p, lambda f: f.update(version=99)), "trace the Program"),
+    (lambda p: _repack(p, lambda f: f.update(time=9)), "apply takes"),
+    (lambda p: _repack(p, lambda f: f.update(platform="tpu")), "for tpu"),
+    (lambda p: _repack(p, lambda f: f.update(artifact_hash="0")), "hash is 0"),
+    (lambda p: _repack(p, lambda f: f.pop("dim")), "header is damaged"),
+    (lambda p: _repack(p, lambda f: f.update(parameters=[])), "takes|returns"),
+  ],
+)
+def test_load_refuses_damage(payload, damage, message):
+  with pytest.raises(artifact.ArtifactError, match=message):
+    artifact.load(damage(payload))
+
+
+def test_load_refuses_calls_off_the_list(payload, monkeypatch):
+  source = BASE.replace(
+    "y = left",
+    "right = jax.lax.linalg.triangular_solve(x[:, :8, :8], right,"
+    " left_side=True, lower=True)\n    y = left",
+  )
+  allowed = artifact.trace(build(source), Config(), **SHAPE)
+  artifact.load(allowed)
+  monkeypatch.setitem(artifact.CUSTOM_CALLS, "cpu", frozenset({"Sharding"}))
+  with pytest.raises(artifact.ArtifactError, match="lapack_strsm_ffi"):
+    artifact.load(allowed)
+  artifact.load(payload)
+
+
+def test_fingerprint_sees_through_calls_and_loops():
+  def text(f):
+    x = jax.ShapeDtypeStruct((4,), jnp.float32)
+    return export.export(jax.jit(f))(x).mlir_module()
+
+  def loop(step):
+    return lambda x: jax.lax.scan(lambda c, _: (step(c), None), x, length=3)[0]
+
+  def name(f):
+    return fingerprint.Module(text(f)).outputs(["x"])
+
+  helper = jax.jit(lambda c: jnp.sin(c) * 2)
+  other = jax.jit(lambda c: jnp.sin(c) * 3)
+  assert name(loop(helper)) == name(loop(jax.jit(lambda z: jnp.sin(z) * 2)))
+  assert name(loop(helper)) != name(loop(other))
+  with pytest.raises(ValueError, match="arguments"):
+    fingerprint.Module(text(jnp.sin)).outputs([])
+  with pytest.raises(ValueError, match="not a StableHLO module"):
+    fingerprint.Module("nonsense")
