@@ -173,7 +173,7 @@ def test_any_shape(operator, decay, sizes, chunk_size):
   check(actual, exact(operator, args), FLOAT32)
 
 
-@pytest.mark.parametrize("decay", ("none", "vector"))
+@pytest.mark.parametrize("decay", ["none", "vector"])
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_bfloat16_inputs_keep_a_float32_state(operator, decay):
   args = draw(3, decay=decay)

@@ -26,7 +26,7 @@ def draw(width, time):
   )
 
 
-@pytest.mark.parametrize("implementation", ("xla", "reference"))
+@pytest.mark.parametrize("implementation", ["xla", "reference"])
 @pytest.mark.parametrize(("width", "time"), [(4, 9), (4, 2), (1, 3), (3, 1)])
 def test_equals_the_direct_sum(width, time, implementation):
   x, weight, past = draw(width, time)
