@@ -14,7 +14,9 @@ from asi_evolve_jax.supervisor.processes import EXIT_FAILED, EXIT_USAGE
 from asi_evolve_jax.supervisor.run import OpenRun, attach
 
 _RECORDS = flags.DEFINE_string(
-  "records", None, "URL of the run's records, e.g. file:///data/run/records/",
+  "records",
+  None,
+  "URL of the run's records, e.g. file:///data/run/records/",
   required=True,
 )
 _RUN_DIR = flags.DEFINE_string(

@@ -27,9 +27,7 @@ _ROUNDS = flags.DEFINE_integer(
 _REPEATS = flags.DEFINE_integer(
   "repeats", 5, "start: starts timed of each kind.", lower_bound=1
 )
-_STEPS = flags.DEFINE_integer(
-  "steps", 8, "train: steps timed.", lower_bound=2
-)
+_STEPS = flags.DEFINE_integer("steps", 8, "train: steps timed.", lower_bound=2)
 _MIXERS = flags.DEFINE_list(
   "mixers", ["gated_deltanet", "softmax"], "train: baselines timed."
 )

@@ -80,7 +80,12 @@ def draw_progress(
     for axis in axes:
       axis.axhline(score, color=f"C{i + 1}", linewidth=0.8, linestyle="--")
     axes[1].text(
-      1.01, score, name, color=f"C{i + 1}", fontsize=7, va="center",
+      1.01,
+      score,
+      name,
+      color=f"C{i + 1}",
+      fontsize=7,
+      va="center",
       transform=axes[1].get_yaxis_transform(),
     )
   axes[0].set_xlabel("round")

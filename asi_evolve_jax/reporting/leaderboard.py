@@ -44,19 +44,29 @@ class Row:
 
 
 def rows(
-  view: View, rung: str, metric: Metric, columns: tuple[str, ...]
+  view: View,
+  rung: str,
+  metric: Metric,
+  columns: tuple[str, ...],
+  purpose: str | None = None,
 ) -> list[Row]:
-  """Returns a row for each Program with an ok Result at `rung`, best first."""
+  """Returns a row for each Program with an ok Result at `rung`, best first.
+
+  Args:
+    view: of the run.
+    rung: name.
+    metric: that ranks.
+    columns: names of further metrics and report entries.
+    purpose: as in `View.measurements`.
+  """
   found = []
   for program, proposal in view.proposal_of.items():
-    results = [
-      r
-      for r in view.results_of.get(program, [])
-      if r.rung == rung and r.status == OK
-    ]
-    values = _by_seed(results, metric.name)
+    values = view.measurements(program, rung, purpose, metric.name)
     if not values:
       continue
+    results = [
+      r for r in view.results_of[program] if r.rung == rung and r.status == OK
+    ]
     mean, low, high = mean_interval(list(values.values()))
     alone = len(values) < 2
     found.append(
@@ -72,29 +82,14 @@ def rows(
         facts=_facts(results, columns),
       )
     )
-  found.sort(
-    key=lambda r: -r.score if metric.better(1.0, 0.0) else r.score
-  )
+  found.sort(key=lambda r: -r.score if metric.better(1.0, 0.0) else r.score)
   return [dataclasses.replace(r, rank=i + 1) for i, r in enumerate(found)]
 
 
-def _by_seed(results: list[Result], metric: str) -> dict[int, float]:
-  values = {}
-  for result in results:
-    for seed, measured in zip(result.seeds, result.metrics, strict=True):
-      if metric in measured:
-        values[seed] = measured[metric]
-  return values
-
-
-def _facts(
-  results: list[Result], columns: tuple[str, ...]
-) -> dict[str, float]:
+def _facts(results: list[Result], columns: tuple[str, ...]) -> dict[str, float]:
   facts: dict[str, float] = {}
   for name in columns:
-    measured = [
-      m[name] for r in results for m in r.metrics if name in m
-    ]
+    measured = [m[name] for r in results for m in r.metrics if name in m]
     if measured:
       facts[name] = sum(measured) / len(measured)
       continue
@@ -119,9 +114,7 @@ def yardsticks(view: View, rung: str) -> dict[str, float]:
   return {}
 
 
-def markdown(
-  table: list[Row], metric: Metric, marks: dict[str, float]
-) -> str:
+def markdown(table: list[Row], metric: Metric, marks: dict[str, float]) -> str:
   """Returns the rows as a Markdown table, yardsticks in their place."""
   if not table:
     return "No Program has a score here yet.\n"

@@ -45,7 +45,7 @@ def write_report(
   verify = settings.verify.rung
   if compared and verify is not None:
     table = leaderboard.rows(
-      view, verify.name, track.final_metric, track.columns()
+      view, verify.name, track.final_metric, track.columns(), VERIFY
     )
     tables[verify.name] = [row.json() for row in table]
     marks = leaderboard.yardsticks(view, verify.name)
@@ -109,7 +109,8 @@ def _header(view: View, settings: RunSettings, records: Records) -> str:
   if records.set_aside:
     lines.append(
       "Set aside because they could not be read: "
-      + ", ".join(sorted(records.set_aside)) + ".\n"
+      + ", ".join(sorted(records.set_aside))
+      + ".\n"
     )
   return "\n".join(lines)
 
@@ -180,9 +181,7 @@ def _lineage(view: View, best: str, settings: RunSettings) -> str:
         lines.append(f"Score at {rung.name}: {score:.6g}.")
     lines.append(f"\n{proposal.motivation}\n")
     for change in proposal.changes:
-      lines.append(
-        f"- {change['gene']}: {change['old']} -> {change['new']}"
-      )
+      lines.append(f"- {change['gene']}: {change['old']} -> {change['new']}")
     for analysis in view.analyses_of.get(proposal.program, [])[-1:]:
       lines.append(f"\n> {analysis.text.strip()}".replace("\n", "\n> "))
     lines.append("")

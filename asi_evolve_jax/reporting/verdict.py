@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from typing import Any
 
 from asi_evolve_jax.evaluation.statistics import (
   holm,
-  mean_interval,
   paired_difference,
 )
 from asi_evolve_jax.records import View
-from asi_evolve_jax.records.schema import OK, VERIFY
+from asi_evolve_jax.records.schema import VERIFY
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Metric
 
@@ -46,19 +46,6 @@ class Comparison:
     return dataclasses.asdict(self)
 
 
-def seed_values(
-  view: View, program: str, rung: str, metric: str
-) -> dict[int, float]:
-  """Returns the metric by seed, over all ok verify Results of a Program."""
-  values = {}
-  for result in view.results_of.get(program, []):
-    if (result.rung, result.status, result.purpose) == (rung, OK, VERIFY):
-      for seed, measured in zip(result.seeds, result.metrics, strict=True):
-        if metric in measured:
-          values[seed] = measured[metric]
-  return values
-
-
 def compare(
   view: View, settings: RunSettings, metric: Metric
 ) -> list[Comparison]:
@@ -80,15 +67,15 @@ def compare(
   )
   if reference is None:
     return []
-  base = seed_values(view, reference, rung.name, metric.name)
+  base = view.measurements(reference, rung.name, VERIFY, metric.name)
   if len(base) < 2:
     return []
-  spread = _deviation(list(base.values()))
+  spread = statistics.stdev(base.values())
   found = []
   for program in [*asked.detail["finalists"], *asked.detail["baselines"]]:
     if program == reference:
       continue
-    mine = seed_values(view, program, rung.name, metric.name)
+    mine = view.measurements(program, rung.name, VERIFY, metric.name)
     seeds = tuple(sorted(set(mine) & set(base)))
     if len(seeds) < 2:
       continue
@@ -97,8 +84,17 @@ def compare(
     proposal = view.proposal_of[program]
     found.append(
       Comparison(
-        program, proposal.name, proposal.author, gain, low, high, p, p,
-        seeds, spread, False,
+        program,
+        proposal.name,
+        proposal.author,
+        gain,
+        low,
+        high,
+        p,
+        p,
+        seeds,
+        spread,
+        False,
       )
     )
   return _corrected(found)
@@ -117,9 +113,7 @@ def _corrected(found: list[Comparison]) -> list[Comparison]:
   for c in found:
     p = corrected.get(c.program, c.p)
     done.append(
-      dataclasses.replace(
-        c, p_corrected=p, better=c.gain > 0 and p < _LEVEL
-      )
+      dataclasses.replace(c, p_corrected=p, better=c.gain > 0 and p < _LEVEL)
     )
   return done
 
@@ -155,8 +149,3 @@ def sentence(
       f"the reference {c.spread:.4f}."
     )
   return "\n".join(lines)
-
-
-def _deviation(values: list[float]) -> float:
-  mean, _, _ = mean_interval(values)
-  return (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5

@@ -7,9 +7,9 @@ import os
 import random
 from pathlib import Path
 
+from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.proposers.base import Context, Exhausted, Knowledge, Known
 from asi_evolve_jax.proposers.registry import make_proposer
-from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.records import Records, View
 from asi_evolve_jax.records.schema import Program, Proposal, Record, Task
 from asi_evolve_jax.roles.cognition import insight_item
@@ -46,7 +46,7 @@ class Researcher:
     self._records = records
     self._settings = settings
     self._track = track
-    self._view = View(track.metric.name, track.metric.direction)
+    self.view = View(track.metric.name, track.metric.direction)
     self._cursor = None
     self._proposer = make_proposer(settings.researcher.proposer)
     wanted = settings.researcher.knowledge > 0
@@ -65,7 +65,7 @@ class Researcher:
     """
     news, self._cursor = self._records.follow(self._cursor)
     self._learn(news)
-    if "search-ended" in self._view.milestones:
+    if "search-ended" in self.view.milestones:
       return False
     if self._propose_baselines():
       return True
@@ -75,7 +75,7 @@ class Researcher:
     """Nothing is held."""
 
   def _learn(self, news: list[Record]) -> None:
-    self._view.update(news)
+    self.view.update(news)
     for record in news:
       if record.kind == "insight":
         self._index.add(insight_item(record))
@@ -99,7 +99,7 @@ class Researcher:
     )
 
   def _propose_baselines(self) -> bool:
-    known = self._view.proposal_of
+    known = self.view.proposal_of
     records: list[Record] = []
     for place, baseline in enumerate(self._track.baselines()):
       program = program_id(baseline.source)
@@ -127,9 +127,9 @@ class Researcher:
     return bool(records)
 
   def _propose_candidates(self) -> bool:
-    proposed = self._view.proposed()
+    proposed = self.view.proposed()
     wanted = min(
-      self._capacity - len(self._view.pending()),
+      self._capacity - len(self.view.pending()),
       self._settings.rounds - proposed,
       self._settings.researcher.batch,
     )
@@ -150,7 +150,7 @@ class Researcher:
   def _parent_rung(self) -> str | None:
     """Returns the highest rung where there is something to choose from."""
     for rung in reversed(self._settings.ladder):
-      if len(self._view.ranked(rung.name)) >= _LEAST_SCORED:
+      if len(self.view.ranked(rung.name, _LEAST_SCORED)) >= _LEAST_SCORED:
         return rung.name
     return None
 
@@ -160,7 +160,7 @@ class Researcher:
     # One generator a round: a restart does not change what follows.
     rng = random.Random(f"{self._settings.seed}/{round_number}")
     sampler = make_sampler(self._settings.sampler, rng)
-    sample = sampler.sample(self._view, rung)
+    sample = sampler.sample(self.view, rung)
     parent = self._known(sample.parent, rung)
     hits = self._retrieve(sample.parent)
     context = Context(
@@ -169,7 +169,7 @@ class Researcher:
       references=tuple(self._known(r, rung) for r in sample.references),
       knowledge=hits,
       effects=self._effects if self._settings.researcher.use_effects else {},
-      known=lambda p: p in self._view.programs or p in written,
+      known=lambda p: p in self.view.programs or p in written,
       rng=rng,
       settings=self._settings.researcher,
     )
@@ -203,20 +203,20 @@ class Researcher:
     ]
 
   def _known(self, program: str, rung: str) -> Known:
-    proposal = self._view.proposal_of[program]
+    proposal = self.view.proposal_of[program]
     return Known(
       program=program,
       name=proposal.name,
       genome=proposal.genome,
-      score=self._view.score(program, rung),
+      score=self.view.score(program, rung),
     )
 
   def _retrieve(self, parent: str) -> tuple[Knowledge, ...]:
     wanted = self._settings.researcher.knowledge
     if not wanted:
       return ()
-    analyses = self._view.analyses_of.get(parent, [])
-    proposal = self._view.proposal_of[parent]
+    analyses = self.view.analyses_of.get(parent, [])
+    proposal = self.view.proposal_of[parent]
     # At round 0 nothing is analysed yet: the brief still says what matters.
     query = (
       analyses[-1].text
@@ -238,4 +238,4 @@ class Researcher:
     self._records.put(*records)
     # Its own writes come back by the log as well; seeing them now keeps a
     # fast loop from proposing the same round twice.
-    self._view.update(records)
+    self.view.update(records)

@@ -45,7 +45,7 @@ def finalists(view: View, settings: RunSettings) -> list[str]:
 
 
 class Verifier:
-  """Asks for verify Tasks when the search has ended, and says when all is done."""
+  """Asks for verify Tasks after the search; says when all are done."""
 
   name = "verifier"
 

@@ -15,13 +15,15 @@ from rich.table import Table
 from rich.text import Text
 
 from asi_evolve_jax.evaluation.statistics import mean_interval
-from asi_evolve_jax.records import View
+from asi_evolve_jax.records import Held, View
 from asi_evolve_jax.records.schema import VERIFY
 from asi_evolve_jax.supervisor.progress import counts
 from asi_evolve_jax.supervisor.run import OpenRun
 
 _LINE_EVERY_S = 5.0
 _BEST_SHOWN = 6
+_TASKS_SHOWN = 32
+_LEASES_EVERY_S = 1.0
 
 
 class Live:
@@ -38,6 +40,8 @@ class Live:
     )
     self._started = time.monotonic()
     self._rounds_before = view.rounds()
+    self._leases: list[Held] = []
+    self._leases_at = -_LEASES_EVERY_S
     self._last_line = ""
     self._last_line_at = -_LINE_EVERY_S
 
@@ -76,9 +80,7 @@ class Live:
       return f"verify {done}/{len(asked)}"
     if "search-ended" in view.milestones:
       return "verify begins"
-    baselines = [
-      p for p in view.proposal_of.values() if p.author == "baseline"
-    ]
+    baselines = [p for p in view.proposal_of.values() if p.author == "baseline"]
     last = self._run.settings.ladder[-1].name
     done = sum(view.score(p.program, last) is not None for p in baselines)
     if baselines and done < len(baselines):
@@ -157,21 +159,22 @@ class Live:
     table.add_column(f"best at {rung}")
     table.add_column(f"{metric.name} ({metric.direction})", justify="right")
     table.add_column("by")
-    for program in self._view.ranked(rung)[:_BEST_SHOWN]:
+    for program in self._view.ranked(rung, _BEST_SHOWN):
       proposal = self._view.proposal_of[program]
-      table.add_row(
-        proposal.name, self._score(program, rung), proposal.author
-      )
+      table.add_row(proposal.name, self._score(program, rung), proposal.author)
     return table
 
   def _draw_workers(self) -> Table:
     table = Table(box=None, padding=(0, 2))
     for column in ("worker", "task", "rung", "age"):
       table.add_column(column)
-    for lease in self._run.records.leases():
-      task = self._view.tasks.get(lease.task)
-      if task is None or lease.task in self._view.results:
-        continue
+    now = time.monotonic()
+    if now - self._leases_at > _LEASES_EVERY_S:
+      self._leases_at = now
+      waiting = [t.id for t in self._view.pending()[:_TASKS_SHOWN]]
+      self._leases = self._run.records.leases(waiting)
+    for lease in self._leases:
+      task = self._view.tasks[lease.task]
       proposal = self._view.proposal_of.get(task.program)
       purpose = "" if task.purpose != VERIFY else " (verify)"
       age = max(0.0, time.time() - lease.started_at)

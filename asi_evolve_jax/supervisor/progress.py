@@ -34,7 +34,7 @@ def end_reason(
     if waited >= settings.patience:
       return f"patience: no new best in {waited} rounds"
   searching = any(t.purpose != VERIFY for t in view.pending())
-  baselines_done = bool(view.ranked(settings.ladder[0].name))
+  baselines_done = bool(view.ranked(settings.ladder[0].name, 1))
   if (
     view.rounds() >= settings.rounds
     and not searching

@@ -127,13 +127,17 @@ class Supervisor:
   def _report(self) -> None:
     try:
       written = write_report(
-        self._view, self._run.settings, self._run.track, self._run.records,
+        self._view,
+        self._run.settings,
+        self._run.track,
+        self._run.records,
         Path(self._run.run_dir) / "report",
       )
     except OSError as error:
       log.error(
         "the report could not be written (%s); the records are whole: mend "
-        "the cause and run the same command again.", error,
+        "the cause and run the same command again.",
+        error,
       )
       return
     print(written.summary)

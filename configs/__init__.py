@@ -1,0 +1,1 @@
+"""Experiments: plain ml_collections files, one each, variants by name."""
