@@ -208,8 +208,9 @@ def feature_effects(
 
   Effects have a common normal prior around 0. Its width relative to the noise
   is not chosen but averaged over, on a grid, by the evidence (MacKay, 1992,
-  "Bayesian interpolation") under Jeffreys' prior on the explained variance, so an
-  interval holds the doubt about the shrinkage too. With fewer rows than features it says little, and says so.
+  "Bayesian interpolation") under Jeffreys' prior on the explained variance, so
+  an interval holds the doubt about the shrinkage too. With fewer rows than
+  features it says little, and says so.
 
   Args:
     rows: the features that each row has.
