@@ -1,0 +1,91 @@
+"""Runs a circle-packing Program: the untrusted stage of this track."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import time
+import traceback
+import types
+from typing import Any
+
+from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
+from asi_evolve_jax.tracks.circle_packing import packing, policy
+
+FILE = "<program>"
+_FRAMES = 3  # of the Program's own, in an error message
+
+
+def run(request: StageRequest) -> StageReply:
+  """Calls `pack(circles, seed, work)` once a seed.
+
+  Options: "circles", "work" (passed on) and "cpu_seconds", what one seed may
+  take of this process's CPU time. The payload is `packing.encode`'s.
+  """
+  gate, reason = policy.check(request.source)
+  if gate:
+    return StageReply(status="rejected", gate=gate, error=reason)
+  circles = int(request.options["circles"])
+  work = int(request.options["work"])
+  allowed = float(request.options["cpu_seconds"])
+  packings = []
+  cost = 0.0
+  try:
+    pack = _load(request.source)
+    for seed in request.seeds:
+      begin = time.process_time()
+      result = pack(circles, seed, work)
+      used = time.process_time() - begin
+      cost += used
+      if used > allowed:
+        return StageReply(
+          status="rejected",
+          gate="cpu_seconds",
+          error=(
+            f"Seed {seed} took {used:.3g} CPU seconds of {allowed:.3g}: do "
+            f"less for one unit of `work` (here {work})."
+          ),
+        )
+      packings.append(_convert(result))
+  except MemoryError:
+    raise  # the worker knows its limit and says so
+  except packing.PackingError as e:
+    return StageReply(status="failed", error=f"`pack` returned garbage: {e}")
+  except (Exception, SystemExit) as e:
+    return StageReply(status="failed", error=_blame(e))
+  return StageReply(
+    payload=packing.encode(packings), cost={"pack_cpu_seconds": cost}
+  )
+
+
+def _load(source: str) -> Any:
+  """Executes the source as a module and returns its `pack`."""
+  module = types.ModuleType("program")
+  module.__file__ = FILE
+  # dataclasses look their module up; tracebacks look the lines up.
+  sys.modules[module.__name__] = module
+  lines = source.splitlines(keepends=True)
+  linecache.cache[FILE] = (len(source), None, lines, FILE)
+  exec(compile(source, FILE, "exec"), module.__dict__)
+  return module.__dict__["pack"]
+
+
+def _convert(result: Any) -> tuple[packing.Array, packing.Array]:
+  if not isinstance(result, (tuple, list)) or len(result) != 2:
+    raise packing.PackingError(
+      f"a {type(result).__name__} instead of (centers, radii)."
+    )
+  return (
+    packing.as_array(result[0], "centers"),
+    packing.as_array(result[1], "radii"),
+  )
+
+
+def _blame(error: BaseException) -> str:
+  """Returns the error with the Program's own lines that led to it."""
+  frames = [
+    f for f in traceback.extract_tb(error.__traceback__) if f.filename == FILE
+  ]
+  lines = [f"line {f.lineno}, in {f.name}: {f.line}" for f in frames[-_FRAMES:]]
+  message = "".join(traceback.format_exception_only(error)).strip()
+  return "\n".join([*lines, message])
