@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from asi_evolve_jax import settings
+from asi_evolve_jax.evaluation import limits, workers
 from asi_evolve_jax.evaluation.stages import StageRequest
 from asi_evolve_jax.tracks.circle_packing import policy, run, score
 from asi_evolve_jax.tracks.circle_packing.track import CirclePackingTrack
@@ -100,3 +101,26 @@ def test_configs_are_complete(variant):
 def test_an_unknown_variant_is_refused():
   with pytest.raises(ValueError, match="smoke"):
     circle_packing.get_config("huge")
+
+
+def test_both_stages_run_in_real_workers(tmp_path):
+  """In 2 GiB of address space, from the preloaded modules, no jax."""
+  preload = [m for stage in TRACK.stages for m in stage.preload]
+  pool = workers.WorkerPool(preload, limits.Limits(memory_bytes=2 << 30))
+  try:
+    options = TRACK.stage_options(rung(work=5))
+    genome = TRACK.space.repair({"optimiser": "slp", "finish": "slsqp"})
+    source, payload = TRACK.space.render(genome), b""
+    for stage in TRACK.stages:
+      job = pool.start(
+        stage,
+        StageRequest(source, payload, (0, 1), options, str(tmp_path), "", 60.0),
+      )
+      while (outcome := job.poll()) is None:
+        pool.wait(0.2)
+      assert outcome.status == "ok", outcome.error
+      source, payload = "", outcome.reply.payload
+  finally:
+    pool.close()
+  assert len(outcome.reply.metrics) == 2
+  assert outcome.reply.curves["packing"].shape == (2, 26, 3)
