@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -91,14 +92,7 @@ class Header:
 
   @property
   def parameter_count(self) -> int:
-    return sum(_size(p.shape) for p in self.parameters)
-
-
-def _size(shape: tuple[int, ...]) -> int:
-  size = 1
-  for n in shape:
-    size *= n
-  return size
+    return sum(math.prod(p.shape) for p in self.parameters)
 
 
 class Traceable:
@@ -439,6 +433,11 @@ def parameters_of(params: Mapping[str, Any]) -> tuple[Parameter, ...]:
     Parameter(tuple(e.key for e in path), tuple(leaf.shape), str(leaf.dtype))
     for path, leaf in leaves
   )
+
+
+def parameter_total(params: Mapping[str, Any]) -> int:
+  """Returns the number of scalars in a nested dict of arrays."""
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
 def nested(leaves: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:

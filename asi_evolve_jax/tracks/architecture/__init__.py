@@ -1,1 +1,1 @@
-"""."""
+"""Architectures: which token mixer makes the best small language model."""

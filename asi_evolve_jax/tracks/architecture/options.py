@@ -1,0 +1,177 @@
+"""Settings of the architecture track: what configs say and stages read.
+
+No jax here: the track is made in every role, the stages run in workers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from asi_evolve_jax.settings import SettingsError, from_config, plain
+
+PLATFORMS = ("cpu", "tpu", "cuda")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+  """Sizes of the language model; the same for every candidate but the MLP.
+
+  Attributes:
+    mlp_ratio: MLP width over dim in the reference model. A candidate's width
+      is what gives its model the reference's number of parameters.
+    chunk_size: tokens a chunk that a mixer's operators should use.
+    compute_dtype: of the activations: "float32" or "bfloat16".
+    remat: "none", or "block" to recompute blocks in the backward pass.
+  """
+
+  dim: int = 64
+  layers: int = 2
+  heads: int = 2
+  vocab: int = 256
+  mlp_ratio: float = 2.0
+  chunk_size: int = 16
+  compute_dtype: str = "float32"
+  remat: str = "none"
+  tie_embeddings: bool = True
+
+  def __post_init__(self) -> None:
+    for name in ("dim", "layers", "heads", "vocab", "chunk_size"):
+      if getattr(self, name) < 1:
+        raise SettingsError(f"model.{name} must be at least 1.")
+    if self.dim % self.heads:
+      raise SettingsError(
+        f"model.dim is {self.dim}, which {self.heads} heads do not divide."
+      )
+    if self.mlp_ratio <= 0:
+      raise SettingsError("model.mlp_ratio must be positive.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CorpusOptions:
+  """Which text: the arguments of `training.corpus.build`."""
+
+  name: str = "floor-v1"
+  data_dir: str = ""
+  slice_mb: float = 0.0
+  sources: tuple[str, ...] = ()
+  wheels_dir: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RungOptions:
+  """`RungSettings.options` of this track.
+
+  Attributes:
+    batch: sequences a step.
+    time: tokens a sequence, a multiple of the model's chunk_size.
+    steps: optimiser steps.
+    lr: peak learning rate.
+    warmup: steps of linear warm-up.
+    weight_decay: of matrices.
+    clip: largest norm of the gradient.
+    eval_windows: windows of `time` tokens read for a score.
+    eval_every: steps between evaluations on the way; 0: only at the end.
+    recall_steps: steps of training on associative recall, reported beside the
+      score; 0 leaves it out.
+    checkpoint_s: seconds between checkpoints; 0: none.
+    model: fields of ModelOptions that differ at this rung.
+  """
+
+  batch: int = 8
+  time: int = 128
+  steps: int = 200
+  lr: float = 3e-3
+  warmup: int = 20
+  weight_decay: float = 0.1
+  clip: float = 1.0
+  eval_windows: int = 64
+  eval_every: int = 0
+  recall_steps: int = 0
+  checkpoint_s: float = 20.0
+  model: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self) -> None:
+    for name in ("batch", "time", "steps", "eval_windows"):
+      if getattr(self, name) < 1:
+        raise SettingsError(f"the rung's options.{name} must be at least 1.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrackOptions:
+  """`RunSettings.track_options` of this track.
+
+  Attributes:
+    reference: name of the baseline whose parameter count all models match.
+    yardsticks: names of baselines that may cost more than linear time.
+    platform: what Artifacts are exported for: "cpu", "tpu" or "cuda".
+  """
+
+  corpus: CorpusOptions = CorpusOptions()
+  model: ModelOptions = ModelOptions()
+  reference: str = "deltanet"
+  yardsticks: tuple[str, ...] = ("softmax",)
+  platform: str = "cpu"
+
+  def __post_init__(self) -> None:
+    if self.platform not in PLATFORMS:
+      raise SettingsError(
+        f"track_options.platform is {self.platform!r}; use one of "
+        f"{', '.join(PLATFORMS)}."
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageOptions:
+  """`StageRequest.options` of this track, as the stages read them.
+
+  Attributes:
+    model: with the rung's changes made.
+    run: the rung's own options.
+    corpus: the text.
+    reference_source: source of the Program whose count is matched.
+    yardsticks: ids of the Programs that may cost more than linear time.
+    platform: what to export for.
+    rung: its name.
+    purpose: of the Task.
+  """
+
+  model: ModelOptions
+  run: RungOptions
+  corpus: CorpusOptions
+  reference_source: str
+  yardsticks: tuple[str, ...] = ()
+  platform: str = "cpu"
+  rung: str = ""
+  purpose: str = "search"
+
+
+def read_rung(
+  track: TrackOptions, options: Mapping[str, Any], where: str
+) -> tuple[ModelOptions, RungOptions]:
+  """Returns a rung's model and options, both validated.
+
+  Args:
+    track: the track's options.
+    options: `RungSettings.options`.
+    where: how error messages name them.
+
+  Raises:
+    SettingsError: on a value that cannot be used.
+  """
+  run = from_config(RungOptions, options, where)
+  model = from_config(
+    ModelOptions, {**plain(track.model), **run.model}, f"{where}.model"
+  )
+  if run.time % model.chunk_size:
+    raise SettingsError(
+      f"{where}.time is {run.time}: make it a multiple of the model's "
+      f"chunk_size, {model.chunk_size}."
+    )
+  return model, run
+
+
+def read_stage(options: Mapping[str, Any]) -> StageOptions:
+  """Returns `StageRequest.options` as a StageOptions."""
+  return from_config(StageOptions, options, "options")
