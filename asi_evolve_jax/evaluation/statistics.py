@@ -201,6 +201,7 @@ def feature_effects(
   scores: Sequence[float],
   weights: Sequence[float] | None = None,
   level: float = 0.95,
+  choice: Callable[[str], str] | None = None,
 ) -> list[Effect]:
   """Attributes differences in score to features, by Bayesian ridge regression.
 
@@ -217,6 +218,9 @@ def feature_effects(
     scores: one a row; larger is better.
     weights: precision of each row relative to the others, e.g. its seeds.
     level: of the intervals.
+    choice: names what a feature is one value of. Where each row has one value
+      of a choice, only differences between its values are known; an effect is
+      then the difference to the mean of the choice's other values.
 
   Returns:
     One Effect for each feature that some rows have and some lack, largest
@@ -244,9 +248,10 @@ def feature_effects(
   varies = (count > 0) & (count < y.size)
   if y.size < 3 or not varies.any():
     return []
-  mean, deviation = _ridge(x[:, varies], y, w / w.mean())
-  half = _t(level, y.size - 1) * deviation
   kept = [names[j] for j in np.flatnonzero(varies)]
+  contrasts = _contrasts([choice(name) if choice else name for name in kept])
+  mean, deviation = _ridge(x[:, varies], y, w / w.mean(), contrasts)
+  half = _t(level, y.size - 1) * deviation
   effects = [
     Effect(name, float(m), float(m - h), float(m + h), int(n))
     for name, m, h, n in zip(kept, mean, half, count[varies], strict=True)
@@ -254,15 +259,23 @@ def feature_effects(
   return sorted(effects, key=lambda e: (-abs(e.effect), e.feature))
 
 
+def _contrasts(choices: Sequence[str]) -> np.ndarray:
+  """Returns [features, features]: each against the others of its choice."""
+  same = np.asarray([[a == b for a in choices] for b in choices])
+  others = same & ~np.eye(len(choices), dtype=bool)
+  return np.eye(len(choices)) - others / np.maximum(others.sum(1), 1)[:, None]
+
+
 def _ridge(
-  x: np.ndarray, y: np.ndarray, w: np.ndarray
+  x: np.ndarray, y: np.ndarray, w: np.ndarray, contrasts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns posterior mean and standard deviation of the coefficients.
+  """Returns posterior mean and standard deviation of the contrasts.
 
   Args:
     x: features, [rows, features].
     y: scores, [rows].
     w: precisions, [rows].
+    contrasts: of coefficients, [contrasts, features].
   """
   # The constant has a flat prior: taking out weighted means integrates it.
   root = np.sqrt(w)[:, None]
@@ -282,15 +295,17 @@ def _ridge(
   explained = np.sin(np.pi / 2 * (np.arange(64) + 0.5) / 64) ** 2
   ratios = explained / (1 - explained) * y.size / float(np.sum(s**2))
   evidence, means, variances = [], [], []
+  seen = contrasts @ vt.T
+  prior = np.sum(contrasts**2, axis=1)
   for ratio in ratios:
     gain = 1 + ratio * s**2
     square = max(outside + float(np.sum(uy**2 / gain)), floor)
     evidence.append(
       -0.5 * (freedom * math.log(square) + float(np.sum(np.log(gain))))
     )
-    means.append(vt.T @ (ratio * s * uy / gain))
+    means.append(seen @ (ratio * s * uy / gain))
     # ratio * (I + ratio X'X)^-1, on the span of the rows and beside it.
-    shrunk = ratio * (1 - np.sum(vt**2 * (1 - 1 / gain)[:, None], axis=0))
+    shrunk = ratio * (prior - np.sum(seen**2 * (1 - 1 / gain), axis=1))
     variances.append(square / freedom * shrunk)
   p = np.exp(np.asarray(evidence) - max(evidence))
   p /= p.sum()

@@ -153,6 +153,30 @@ def test_feature_effects_find_what_matters():
   assert first.feature == "delta"
 
 
+def test_values_of_one_choice_are_compared_with_each_other():
+  rng = np.random.default_rng(2)
+  true = {"a=0": 0.0, "a=1": 0.3, "b=0": 0.0, "b=1": 0.1, "b=2": -0.1}
+  history = [
+    {f"a={rng.integers(2)}", f"b={rng.integers(3)}"} for _ in range(80)
+  ]
+  scores = [sum(true[f] for f in r) + rng.normal(0, 0.01) for r in history]
+  effects = {
+    e.feature: e
+    for e in lib.feature_effects(
+      history, scores, choice=lambda f: f.split("=")[0]
+    )
+  }
+  # Half width: t(80) times 0.01 sqrt(1/40 + 1/40), and some for a=, b= shared.
+  expected = {"a=1": 0.3, "a=0": -0.3, "b=1": 0.15, "b=0": 0.0, "b=2": -0.15}
+  for name, value in expected.items():
+    assert effects[name].effect == pytest.approx(value, abs=0.01)
+    assert effects[name].high - effects[name].low < 0.02
+  assert effects["a=1"].effect == pytest.approx(-effects["a=0"].effect)
+  # Without it a value alone is known only as far as its prior reaches.
+  alone = {e.feature: e for e in lib.feature_effects(history, scores)}
+  assert alone["a=1"].high - alone["a=1"].low > 0.1
+
+
 def test_feature_effects_with_few_rows_say_little():
   effects = lib.feature_effects([{"a"}, {"b"}, {"c"}, {"d"}], [1, 1.1, 0.9, 1])
   assert len(effects) == 4
