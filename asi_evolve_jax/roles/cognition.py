@@ -1,0 +1,312 @@
+"""The Cognition role: turns lessons into Insights that retrieval finds."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from typing import Any
+
+from asi_evolve_jax.records import Records, View
+from asi_evolve_jax.records.schema import (
+  FAILED,
+  REJECTED,
+  TIMEOUT,
+  Analysis,
+  Insight,
+  Record,
+  Result,
+  digest,
+)
+from asi_evolve_jax.roles.effects import features_of
+from asi_evolve_jax.settings import RunSettings
+from asi_evolve_jax.tracks.base import Track
+from cognition.item import Item
+
+log = logging.getLogger(__name__)
+
+# Programs behind an effect before it may become an Insight.
+_LEAST_PROGRAMS = 4
+# Failures of one kind before they are a pattern, and of one feature in it.
+_LEAST_FAILURES = 2
+_LEAST_TIED = 3
+# Analyses named as evidence; the latest ones.
+_EVIDENCE = 5
+
+
+class CognitionRole:
+  """Follows Analyses and writes Insights where the evidence has changed.
+
+  Insights are a function of the Analyses in the order of the log, and their
+  ids hold a version, so two of these roles, or one that starts again, collide
+  on the same records instead of doubling them.
+  """
+
+  name = "cognition"
+
+  def __init__(self, records: Records, settings: RunSettings, track: Track):
+    self._records = records
+    self._track = track
+    self._view = View(track.metric.name, track.metric.direction)
+    self._cursor = None
+    self._stored: dict[str, Insight] = {}
+    self._latest: dict[str, Insight] = {}
+    self._evidence: dict[str, list[str]] = {}
+    self._failures = _Failures()
+
+  def step(self) -> bool:
+    """Takes in what is new, in one commit.
+
+    Returns:
+      Whether it wrote anything.
+    """
+    news, self._cursor = self._records.follow(self._cursor)
+    self._view.update(news)
+    for record in news:
+      if isinstance(record, Insight):
+        self._stored[record.id] = record
+    output: list[Insight] = []
+    for analysis in news:
+      if not isinstance(analysis, Analysis):
+        continue
+      try:
+        output += self._learn(analysis)
+      except Exception:
+        # One odd Analysis must not stop the lessons of all the others.
+        log.exception("Analysis %s teaches nothing; going on.", analysis.id)
+    return self._commit(output)
+
+  def close(self) -> None:
+    """Nothing is held."""
+
+  def _learn(self, analysis: Analysis) -> list[Insight]:
+    drafts = [
+      self._from_effect(effect, analysis)
+      for effect in analysis.effects
+      if effect["n"] >= _LEAST_PROGRAMS
+    ]
+    drafts += self._from_failures(analysis)
+    return [
+      insight
+      for draft in drafts
+      if draft is not None
+      for insight in self._next_version(draft)
+    ]
+
+  def _next_version(self, draft: Insight) -> list[Insight]:
+    """Numbers `draft`; returns it if the store does not hold that version."""
+    old = self._latest.get(draft.slug)
+    version = old.version + 1 if old is not None else 1
+    insight = dataclasses.replace(draft, version=version)
+    stored = self._stored.get(insight.id)
+    # What is stored was said first and stands, whoever said it.
+    self._latest[draft.slug] = stored or insight
+    return [] if stored else [insight]
+
+  def _commit(self, output: list[Insight]) -> bool:
+    if not output:
+      return False
+    written = self._records.put(*output)
+    for insight, new in zip(output, written, strict=True):
+      record: Record | None = insight
+      if not new:
+        record = self._records.get(Insight.kind, insight.id)
+      if isinstance(record, Insight):
+        self._stored[record.id] = record
+        if self._latest[record.slug].version == record.version:
+          self._latest[record.slug] = record
+    return any(written)
+
+  def _from_effect(
+    self, effect: dict[str, Any], analysis: Analysis
+  ) -> Insight | None:
+    feature = effect["feature"]
+    slug = feature_slug(feature)
+    evidence = self._evidence.setdefault(slug, [])
+    evidence.append(analysis.id)
+    del evidence[:-_EVIDENCE]
+    old = self._latest.get(slug)
+    low, high, mean = effect["low"], effect["high"], effect["effect"]
+    sign = _sign(low, high)
+    if old is None and not sign:
+      return None
+    if old is not None and not _differs(old, low, high, mean):
+      return None
+    unit = self._track.metric.name
+    size = (
+      f"{mean:+.4g} {unit} (+ is better, 95 % interval {low:+.4g} to "
+      f"{high:+.4g}, {effect['n']} programs at {effect.get('rung', '')})"
+    )
+    verdict = {1: "helps", -1: "hurts", 0: "is undecided"}[sign]
+    text = f"In this run {feature} {verdict}: {size}, other features equal."
+    before = _sign(old.low, old.high) if old is not None else sign
+    if old is not None and before != sign:
+      was = {1: "help", -1: "hurt", 0: "be undecided"}[before]
+      text += (
+        f" This contradicts version {old.version}, which found it to {was} "
+        f"({old.effect:+.4g}): later programs changed the picture."
+      )
+    return Insight(
+      slug=slug,
+      version=0,
+      title=f"{feature} {verdict} ({mean:+.3g} {unit})",
+      text=text,
+      suggests=(feature,) if sign > 0 else (),
+      warns=(feature,) if sign < 0 else (),
+      effect=mean,
+      low=low,
+      high=high,
+      evidence=tuple(evidence),
+    )
+
+  def _from_failures(self, analysis: Analysis) -> list[Insight]:
+    program = analysis.program
+    read = map(self._view.results.get, analysis.results)
+    results = [r for r in read if r is not None and r.program == program]
+    proposal = self._view.proposal_of.get(program)
+    features = features_of(self._track.space, proposal)
+    drafts = []
+    for kind in self._failures.observe(program, features, results):
+      count = self._failures.count(kind)
+      # Twice, four times, eight times: cost and noise stay flat.
+      if count < _LEAST_FAILURES or count & (count - 1):
+        continue
+      drafts.append(self._failure_insight(kind, count, analysis, results))
+    return drafts
+
+  def _failure_insight(
+    self, kind: str, count: int, analysis: Analysis, results: list[Result]
+  ) -> Insight:
+    slug = _safe(f"stops-at-{kind}")
+    evidence = self._evidence.setdefault(slug, [])
+    evidence.append(analysis.id)
+    del evidence[:-_EVIDENCE]
+    tied = self._failures.tied(kind)
+    error = next(
+      (" ".join(r.error.split()) for r in results if _kind(r) == kind), ""
+    )
+    text = (
+      f"{count} of {self._failures.programs} programs of this run stopped at "
+      f"{kind}."
+    )
+    for feature, bad, tried in tied:
+      text += f" With {feature}: {bad} of {tried}."
+    if error:
+      text += f" The latest said: {error[:300]}"
+    return Insight(
+      slug=slug,
+      version=0,
+      title=f"{kind}: {count} programs stopped there",
+      text=text,
+      warns=tuple(feature for feature, _, _ in tied),
+      evidence=tuple(evidence),
+    )
+
+
+class _Failures:
+  """Counts which Programs failed how, and with which features."""
+
+  def __init__(self) -> None:
+    self._kinds: dict[str, set[str]] = {}
+    self._tied: dict[str, dict[str, int]] = {}
+    self._tried: dict[str, int] = {}
+    self._seen: set[str] = set()
+
+  @property
+  def programs(self) -> int:
+    return len(self._seen)
+
+  def observe(
+    self, program: str, features: frozenset[str], results: list[Result]
+  ) -> list[str]:
+    """Returns the kinds of failure that are new for this Program."""
+    if program not in self._seen:
+      self._seen.add(program)
+      for feature in features:
+        self._tried[feature] = self._tried.get(feature, 0) + 1
+    new = []
+    for kind in dict.fromkeys(map(_kind, results)):
+      if not kind or program in self._kinds.setdefault(kind, set()):
+        continue
+      self._kinds[kind].add(program)
+      tied = self._tied.setdefault(kind, {})
+      for feature in features:
+        tied[feature] = tied.get(feature, 0) + 1
+      new.append(kind)
+    return new
+
+  def count(self, kind: str) -> int:
+    return len(self._kinds.get(kind, ()))
+
+  def tied(self, kind: str) -> list[tuple[str, int, int]]:
+    """Returns (feature, failed with it, tried with it), worst first.
+
+    A feature is tied to a kind of failure if at least half of the Programs
+    with it fail so, and at most half as large a share of those without it.
+    """
+    found = []
+    for feature, bad in self._tied.get(kind, {}).items():
+      tried = self._tried[feature]
+      others = self.programs - tried
+      rate = bad / tried
+      rest = (self.count(kind) - bad) / others if others else rate
+      if bad >= _LEAST_TIED and rate >= 0.5 and rest <= rate / 2:
+        found.append((feature, bad, tried))
+    return sorted(found, key=lambda f: (-f[1] / f[2], -f[1], f[0]))[:4]
+
+
+def feature_slug(feature: str) -> str:
+  """Returns the slug of Insights about a feature."""
+  return _safe(feature)
+
+
+def insight_item(insight: Insight) -> Item:
+  """Returns the Item by which an Index finds an Insight.
+
+  Its id is the Insight's; a later version takes the earlier one's place.
+  """
+  features = (*insight.suggests, *insight.warns)
+  return Item(
+    id=insight.id,
+    title=insight.title,
+    track="",
+    source=f"this run, analyses {', '.join(insight.evidence) or 'none'}",
+    checked=True,
+    claims=(insight.title,),
+    applies="in this run, at the scale it trains",
+    triggers=features or (insight.title,),
+    text=insight.text,
+    suggests=insight.suggests,
+    warns=insight.warns,
+    series=f"insight-{insight.slug}",
+    version=insight.version,
+  )
+
+
+def _kind(result: Result) -> str:
+  if result.status == REJECTED:
+    return result.gate or "unnamed-gate"
+  return result.status if result.status in (FAILED, TIMEOUT) else ""
+
+
+def _sign(low: float, high: float) -> int:
+  return 1 if low > 0 else -1 if high < 0 else 0
+
+
+def _differs(old: Insight, low: float, high: float, mean: float) -> bool:
+  """Whether the evidence moved enough for a new version."""
+  return (
+    _sign(old.low, old.high) != _sign(low, high)
+    or not old.low <= mean <= old.high
+    or high - low < (old.high - old.low) / 2
+  )
+
+
+def _safe(text: str) -> str:
+  """Returns a slug that is a safe key, different for different texts."""
+  slug = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")
+  # "a=b" -> "a-b" is read back by eye; anything else needs a mark.
+  plain = re.fullmatch(r"[A-Za-z0-9_]+=[A-Za-z0-9._]+", text)
+  if plain or slug == text:
+    return slug
+  return f"{slug}-{digest(text)[:6]}"
