@@ -8,7 +8,6 @@ a cost estimate is ignored). Nothing is compiled or run.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -58,7 +57,7 @@ def jaxpr_cost(jaxpr: Any) -> Cost:
     bytes=count.bytes,
     carry=count.carry,
     while_loops=count.while_loops,
-    work=dict(count.flops.most_common()),
+    work=dict(sorted(count.flops.items(), key=lambda item: -item[1])),
   )
 
 
@@ -74,7 +73,7 @@ def growth(small: float, middle: float, large: float) -> float:
 
 class _Count:
   def __init__(self) -> None:
-    self.flops: collections.Counter[str] = collections.Counter()
+    self.flops: dict[str, float] = {}
     self.bytes = 0.0
     self.carry = 0
     self.while_loops = 0
@@ -108,8 +107,11 @@ class _Count:
       for body in inner[:1] if rules else inner:
         self.walk(body, times)
     else:
-      self.flops[name] += times * _flops(eqn)
+      self._add(name, times * _flops(eqn))
       self.bytes += times * _bytes(eqn)
+
+  def _add(self, name: str, flops: float) -> None:
+    self.flops[name] = self.flops.get(name, 0.0) + flops
 
   def _merge_dearest(self, branches: list[core.Jaxpr], times: float) -> None:
     counts = []
@@ -117,7 +119,9 @@ class _Count:
       count = _Count()
       count.walk(branch, times)
       counts.append(count)
-    self.flops.update(max(counts, key=lambda c: sum(c.flops.values())).flops)
+    dearest = max(counts, key=lambda c: sum(c.flops.values()))
+    for name, flops in dearest.flops.items():
+      self._add(name, flops)
     self.bytes += max(c.bytes for c in counts)
     self.carry = max(self.carry, *(c.carry for c in counts))
     self.while_loops += sum(c.while_loops for c in counts)

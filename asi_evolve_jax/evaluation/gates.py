@@ -1,0 +1,242 @@
+"""Gates: what a Program must pass before it may spend budget.
+
+A gate is a name, what it checks, and a callable that raises `Rejected` with a
+message that tells the author what to change. Those here know no track: they
+take functions of arrays [batch, time, dim] with time going forward on axis 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from asi_evolve_jax.evaluation.cost import Cost, growth
+
+Forward = Callable[[np.ndarray], np.ndarray]
+# (x, cotangent of y) -> cotangent of x
+Pullback = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+# Rounding that different order of summation may leave, in units in the last
+# place of the largest output: sums of some thousand terms stay below it.
+ROUNDING_ULPS = 256
+MAX_GROWTH = 2.6  # of costs at doubled lengths: 2 linear, 2.2 T log T, 4 T^2
+
+
+class Rejected(Exception):
+  """A gate said no; the message tells the author what to change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+  """One check.
+
+  Attributes:
+    name: for Results and statistics.
+    checks: what it checks, one line.
+    run: raises Rejected, or whatever the Program raises.
+  """
+
+  name: str
+  checks: str
+  run: Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  """What came of a list of gates.
+
+  Attributes:
+    gate: the one that rejected; "" if all passed.
+    message: what to change; "" if all passed.
+    seconds: how long each gate that ran took, by name.
+  """
+
+  gate: str
+  message: str
+  seconds: dict[str, float]
+
+  @property
+  def passed(self) -> bool:
+    return not self.gate
+
+
+def judge(
+  gates: Sequence[Gate], explain: Callable[[BaseException], str]
+) -> Verdict:
+  """Runs `gates` in order until one rejects.
+
+  Args:
+    gates: cheapest first.
+    explain: turns what a Program raised into a message.
+  """
+  seconds: dict[str, float] = {}
+  for gate in gates:
+    start = time.perf_counter()
+    try:
+      gate.run()
+      message = ""
+    except Rejected as rejection:
+      message = str(rejection)
+    except (Exception, SystemExit) as error:
+      # A Program's own error is its rejection, at whatever gate it comes up.
+      message = explain(error)
+    seconds[gate.name] = time.perf_counter() - start
+    if message:
+      return Verdict(gate.name, message, seconds)
+  return Verdict("", "", seconds)
+
+
+def check_growth(
+  costs: Sequence[Cost], times: Sequence[int], bound: float = MAX_GROWTH
+) -> None:
+  """Rejects cost that grows much faster than the length.
+
+  Args:
+    costs: at lengths `times`.
+    times: T, 2T, 4T.
+    bound: largest growth (see `cost.growth`) that passes.
+  """
+  if any(c.while_loops for c in costs):
+    raise Rejected(
+      "an unbounded loop (lax.while_loop, or lax.fori_loop with traced bounds) "
+      "has no cost that can be known; use lax.scan or static bounds."
+    )
+  for what in ("flops", "bytes"):
+    values = [getattr(c, what) for c in costs]
+    ratio = growth(*values)
+    if ratio > bound:
+      dearest = next(iter(costs[-1].work), "none")
+      at = ", ".join(
+        f"{v:.3g} at {t}" for v, t in zip(values, times, strict=True)
+      )
+      raise Rejected(
+        f"{what} grow with a factor of {ratio:.2f} when the length doubles "
+        f"(2 is linear, at most {bound} passes): {at}. The dearest operation "
+        f"at length {times[-1]} is {dearest}. Do not form [time, time] arrays "
+        "over the whole sequence and do not read all of it in every step of a "
+        "scan; work in chunks of fixed size with a state."
+      )
+
+
+def check_batch_independence(
+  forward: Forward, x: np.ndarray, other: np.ndarray
+) -> None:
+  """Rejects a result that depends on the other sequences of its batch.
+
+  Args:
+    forward: the function.
+    x: [batch, time, dim], batch at least 2.
+    other: the same shape, other values.
+  """
+  changed = x.copy()
+  changed[0] = other[0]
+  before, after = forward(x)[1:], forward(changed)[1:]
+  worst = float(np.max(np.abs(before - after)))
+  if not worst <= _tolerance(before):
+    raise Rejected(
+      "changing one sequence of a batch changed the result for another by "
+      f"{worst:.2e}. Compute nothing over axis 0: no batch statistics, no "
+      "normalisation or reshape across sequences."
+    )
+
+
+def check_causality(
+  forward: Forward,
+  pullback: Pullback,
+  x: np.ndarray,
+  other: np.ndarray,
+  cuts: Sequence[int],
+) -> None:
+  """Rejects a result that depends on later tokens.
+
+  Tokens from a cut on are replaced; what comes before must stay within
+  rounding. Then the gradient of what comes before a cut, with respect to the
+  tokens from the cut on, must be zero: this finds a leak that the values hide.
+
+  Args:
+    forward: x -> y, both [batch, time, dim].
+    pullback: (x, cotangent of y) -> cotangent of x.
+    x: inputs.
+    other: inputs to replace them by.
+    cuts: positions, each in [1, time). As many are tried at a time as there
+      are sequences, so sequences must be independent (check that first).
+  """
+  batch, length = x.shape[:2]
+  before = forward(x)
+  for start in range(0, len(cuts), batch):
+    group = list(cuts[start : start + batch])
+    group += group[-1:] * (batch - len(group))
+    future = np.arange(length)[None, :] >= np.asarray(group)[:, None]
+    past = ~future[..., None]
+    after = forward(np.where(future[..., None], other, x))
+    moved = np.abs(after - before) * past
+    if not np.max(moved) <= _tolerance(before):
+      row, place, _ = np.unravel_index(np.argmax(moved), moved.shape)
+      raise Rejected(
+        f"replacing the tokens from position {group[row]} on changed the "
+        f"result at position {place} by {moved[row, place].max():.2e}. "
+        + _CAUSAL_ADVICE
+      )
+    pulled = pullback(x, other * past)
+    leak = np.abs(pulled) * ~past
+    if not np.max(leak) <= _tolerance(pulled):
+      row, place, _ = np.unravel_index(np.argmax(leak), leak.shape)
+      raise Rejected(
+        f"the result before position {group[row]} has a gradient of "
+        f"{leak[row, place].max():.2e} with respect to the token at position "
+        f"{place}. " + _CAUSAL_ADVICE
+      )
+
+
+_CAUSAL_ADVICE = (
+  "Position t may read positions up to and including t only: scan forwards, "
+  "pad convolutions on the left, mask above the diagonal, and take no mean, "
+  "maximum or normalisation over the time axis."
+)
+
+
+def check_finite(
+  run: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+  inputs: Mapping[str, np.ndarray],
+) -> None:
+  """Rejects results or gradients that are not finite.
+
+  Args:
+    run: x -> arrays by name (result, gradients).
+    inputs: x by what kind of input it is.
+  """
+  for kind, x in inputs.items():
+    for name, value in run(x).items():
+      bad = int(np.size(value) - np.isfinite(value).sum())
+      if bad:
+        raise Rejected(
+          f"{name} is not finite ({bad} of {np.size(value)} numbers) for "
+          f"{kind}. Look for a division or a square root of something that can "
+          "be zero (add an epsilon under the root), for exp of something "
+          "without a bound, and for where() around a NaN, whose gradient is "
+          "NaN."
+        )
+
+
+def cut_points(length: int, chunk: int) -> tuple[int, ...]:
+  """Returns where to cut a sequence: at chunk borders and within chunks."""
+  middle = (length // 2 // chunk) * chunk
+  wanted = (
+    1,
+    chunk - 1,
+    chunk,
+    chunk + 1,
+    middle - 1,
+    middle,
+    middle + chunk // 2,
+    length - 1,
+  )
+  return tuple(sorted({c for c in wanted if 1 <= c < length}))
+
+
+def _tolerance(y: np.ndarray) -> float:
+  eps = 2.0**-8 if y.dtype.itemsize == 2 else float(np.finfo(y.dtype).eps)
+  return ROUNDING_ULPS * eps * float(np.max(np.abs(y), initial=0.0))
