@@ -60,6 +60,11 @@ def decode(key: str, data: bytes) -> schema.Record:
   return from_json(key, loads(key, data))
 
 
+def decode_line(where: str, data: bytes) -> schema.Record:
+  """As `decode` for a record that stands somewhere else than at its key."""
+  return _build(where, loads(where, data))
+
+
 def loads(key: str, data: bytes) -> Any:
   """Returns `data` parsed as strict JSON (no NaN, no infinity)."""
   try:
@@ -73,6 +78,15 @@ def loads(key: str, data: bytes) -> Any:
 
 def from_json(key: str, body: Any) -> schema.Record:
   """As `decode`, from JSON that is parsed already."""
+  record = _build(key, body)
+  if record.key != key:
+    raise RecordError(
+      f"{key} holds the record {record.key}: it was moved or changed by hand."
+    )
+  return record
+
+
+def _build(key: str, body: Any) -> schema.Record:
   if not isinstance(body, dict):
     raise RecordError(f"{key} is not a JSON object: delete it.")
   version = body.get("schema")
@@ -105,12 +119,7 @@ def from_json(key: str, body: Any) -> schema.Record:
         raise RecordError(f"{key} cannot be read: {name} {e}.") from None
     elif required:
       raise RecordError(f"{key} lacks the field {name}.")
-  record = schema.KINDS[kind](**values)
-  if record.key != key:
-    raise RecordError(
-      f"{key} holds the record {record.key}: it was moved or changed by hand."
-    )
-  return record
+  return schema.KINDS[kind](**values)
 
 
 @functools.cache

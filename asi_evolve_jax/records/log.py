@@ -13,26 +13,33 @@ import collections
 import dataclasses
 import json
 import logging
+import math
 import re
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from asi_evolve_jax.records import codec
 from asi_evolve_jax.records.store import Store
 
+T = TypeVar("T")
+
 _LOGGER = logging.getLogger(__name__)
 
 BUCKET_SIZE = 200
-# A writer lists again after this many seconds or entries without news. The
-# horizon of followers is much longer, so what it adds to a bucket that others
-# have left is still seen.
+# A writer lists again after this many seconds or entries without news.
 _STALE_S = 0.5
 _STALE_ENTRIES = 25
+# So for a while after a bucket is full it may still grow: followers list it
+# with the next one this long at every poll, ...
+_LATE_S = 1.5
+# ... and all that were newest so long ago (two at least) now and then, for a
+# writer that was stopped or slow. `reconcile` finds what comes later still.
 _HORIZON_S = 10.0
-_HORIZON_BUCKETS = 2
-_SWEEP_S = 1.0  # how often followers list the whole horizon
+_SWEEP_S = 1.0
 _OWN = 32  # own entries kept, so that a role need not read what it wrote
+_CHUNK = 256  # entries read together
 _PREFIX = "log/"
 _END = "log0"  # the first key after all that begin with "log/"
 
@@ -70,14 +77,40 @@ class Cursor:
     """Whether the record at `key` was yielded (or set aside) before."""
     return hash(key) in self._keys
 
-  def add(self, key: str) -> bool:
-    """Notes the record at `key`; False if it was known."""
-    known = self.knows(key)
+  def add(self, key: str) -> None:
+    """Notes that the record at `key` was yielded or set aside."""
     self._keys.add(hash(key))
-    return not known
 
   def wants(self, kinds: Iterable[str]) -> bool:
+    """Whether it follows any of `kinds`."""
     return self.kinds is None or not self.kinds.isdisjoint(kinds)
+
+  def _newest_at(self, moment: float) -> int:
+    """Returns the bucket that was the newest at `moment` (monotonic)."""
+    old = time.monotonic() - _HORIZON_S
+    while len(self._newest) > 1 and self._newest[1][0] < old:
+      self._newest.popleft()
+    found = self._newest[0][1] - 1 if self._newest else self.bucket
+    for when, bucket in self._newest:
+      if when > moment:
+        break
+      found = bucket
+    return found
+
+  def _advance(
+    self, names: list[str], keys: set[int], records: int, swept: float | None
+  ) -> None:
+    for name in names:
+      bucket = _bucket_of(name)
+      self._entries.setdefault(bucket, set()).add(hash(name))
+      if bucket > self.bucket:
+        self.bucket = bucket
+        self._newest.append((time.monotonic(), bucket))
+    self._keys |= keys
+    self.records += records
+    self._started = True
+    if swept is not None:
+      self._swept = swept
 
 
 class Log:
@@ -133,92 +166,91 @@ class Log:
       while len(self._own) > _OWN:
         self._own.popitem(last=False)
 
+  def next_bucket(self) -> None:
+    """Makes the next entry begin a bucket."""
+    with self._lock:
+      self._known_at = -math.inf
+      self._refresh()
+      self._bucket, self._count = self._bucket + 1, 0
+
   def read(
-    self, cursor: Cursor, *, everything: bool = False
-  ) -> tuple[list[tuple[str, object]], list[str]]:
-    """Returns the records that `cursor` has not seen, and unreadable entries.
+    self,
+    cursor: Cursor,
+    decode: Callable[[str, Any], T | None],
+    *,
+    everything: bool = False,
+  ) -> tuple[list[T], list[str]]:
+    """Returns what is new to `cursor`, and the names of unreadable entries.
 
     Args:
-      cursor: updated in place.
+      cursor: updated in place once all is read; a read that fails is repeated
+        whole by the next.
+      decode: makes a record of its key and parsed JSON, or None.
       everything: list the whole log, not only the horizon.
-
-    Returns:
-      (key, parsed JSON) of each new record of the wanted kinds, in the order
-      of the log; names of entries that are not JSON.
     """
-    fresh = self._new_entries(cursor, everything)
+    listed, now = self._list(cursor, everything)
+    fresh = [
+      name
+      for name in listed
+      if hash(name) not in cursor._entries.get(_bucket_of(name), ())
+    ]
     names = [
       name for name in fresh if cursor.wants(name.rsplit(".", 1)[-1].split("+"))
     ]
-    with self._lock:
-      values = {n: self._own[n] for n in names if n in self._own}
-    missing = [n for n in names if n not in values]
-    for name, (value, _) in zip(
-      missing, self._store.get_many(missing), strict=True
-    ):
-      if value is not None:  # compacted between list and read
-        values[name] = value
-    items: list[tuple[str, object]] = []
+    records: list[T] = []
     broken: list[str] = []
-    for name in names:
-      if name not in values:
-        continue
-      try:
-        entry = codec.loads(name, values[name])
-        pairs = [(item["key"], item["record"]) for item in entry]
-      except (codec.RecordError, TypeError, KeyError) as e:
-        _LOGGER.warning(
-          "%s is set aside, its records are found again by reconcile: %s",
-          name,
-          e,
-        )
-        broken.append(name)
-        continue
-      for key, body in pairs:
-        if not isinstance(key, str):
+    keys: set[int] = set()
+    for start in range(0, len(names), _CHUNK):
+      for name, value in self._values(names[start : start + _CHUNK]):
+        try:
+          entry = codec.loads(name, value)
+          pairs = [(str(item["key"]), item["record"]) for item in entry]
+        except (codec.RecordError, TypeError, KeyError) as e:
+          _LOGGER.warning(
+            "%s is set aside; reconcile finds its records again: %s", name, e
+          )
           broken.append(name)
-        elif cursor.wants([key.split("/", 1)[0]]) and cursor.add(key):
-          items.append((key, body))
-    return items, broken
-
-  def _new_entries(self, cursor: Cursor, everything: bool) -> list[str]:
-    now = time.monotonic()
-    names: list[str] = []
-    if everything or not cursor._started:
-      names = self._store.list_range(_PREFIX, _END)
-    elif now - cursor._swept >= _SWEEP_S:
-      low = max(0, self._horizon(cursor, now))
-      names = self._store.list_range(_bucket_prefix(low), _END)
-    else:
-      names = self._store.list(_bucket_prefix(cursor.bucket))
-      if len(names) >= self._size:
-        names += self._store.list_range(_bucket_prefix(cursor.bucket + 1), _END)
-      now = cursor._swept
-    cursor._started, cursor._swept = True, now
-    fresh = []
-    for name in names:
-      number = _bucket_of(name)
-      if number is None:
-        continue
-      seen = cursor._entries.setdefault(number, set())
-      if hash(name) not in seen:
-        seen.add(hash(name))
-        fresh.append(name)
-    if fresh:
-      newest = max(filter(None, map(_bucket_of, fresh)), default=0)
-      if newest > cursor.bucket:
-        cursor.bucket = newest
-        cursor._newest.append((time.monotonic(), newest))
+          continue
+        for key, body in pairs:
+          known = cursor.knows(key) or hash(key) in keys
+          if known or not cursor.wants([key.split("/", 1)[0]]):
+            continue
+          keys.add(hash(key))
+          record = decode(key, body)
+          if record is not None:
+            records.append(record)
+    cursor._advance(fresh, keys, len(records), now)
     self._learn(cursor)
-    return fresh
+    return records, broken
 
-  def _horizon(self, cursor: Cursor, now: float) -> int:
-    """Returns the bucket that was newest a horizon ago, or two back."""
-    newest = cursor._newest
-    while len(newest) > 1 and newest[1][0] < now - _HORIZON_S:
-      newest.popleft()
-    oldest = newest[0][1] - 1 if newest else cursor.bucket
-    return min(oldest, cursor.bucket - _HORIZON_BUCKETS)
+  def _values(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
+    """Yields name and value of entries; those just compacted are left out."""
+    with self._lock:
+      own = {n: self._own[n] for n in names if n in self._own}
+    others = [n for n in names if n not in own]
+    values = dict(zip(others, self._store.get_many(others), strict=True))
+    for name in names:
+      value = own[name] if name in own else values[name][0]
+      if value is not None:
+        yield name, value
+
+  def _list(
+    self, cursor: Cursor, everything: bool
+  ) -> tuple[list[str], float | None]:
+    """Returns names to look at and, after a sweep, its time."""
+    now = time.monotonic()
+    if everything or not cursor._started:
+      return self._store.keys_range(_PREFIX, _END), now
+    if now - cursor._swept >= _SWEEP_S:
+      low = min(cursor._newest_at(now - _HORIZON_S), cursor.bucket - 2)
+      return self._store.keys_range(_bucket_prefix(low), _END), now
+    low = cursor._newest_at(now - _LATE_S)
+    if low < cursor.bucket:  # others may not know yet that they must move on
+      return self._store.keys_range(_bucket_prefix(low), _END), None
+    names = self._store.keys(_bucket_prefix(cursor.bucket))
+    if len(names) >= self._size:
+      names += self._store.keys_range(_bucket_prefix(cursor.bucket + 1), _END)
+    return names, None
 
   def _learn(self, cursor: Cursor) -> None:
     """Takes the newest bucket and its size from what a follower listed."""
@@ -241,18 +273,18 @@ class Log:
       return
     low = _bucket_prefix(self._bucket) if self._bucket >= 0 else _PREFIX
     sizes = collections.Counter(
-      map(_bucket_of, self._store.list_range(low, _END))
+      map(_bucket_of, self._store.keys_range(low, _END))
     )
-    newest = max((n for n in sizes if n is not None), default=0)
-    self._bucket = max(newest, self._bucket)
+    self._bucket = max(0, self._bucket, *sizes)
     self._count = sizes[self._bucket]
     self._known_at, self._appended = now, 0
 
 
 def _bucket_prefix(bucket: int) -> str:
-  return f"{_PREFIX}{bucket:08d}/"
+  return f"{_PREFIX}{max(0, bucket):08d}/"
 
 
-def _bucket_of(name: str) -> int | None:
+def _bucket_of(name: str) -> int:
+  """Returns the bucket of an entry; -1 for a name that is none of ours."""
   parts = name.split("/")
-  return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else None
+  return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else -1

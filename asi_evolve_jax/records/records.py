@@ -18,7 +18,7 @@ import numpy as np
 from asi_evolve_jax.records import codec, schema
 from asi_evolve_jax.records.leases import Held, Lease, Leases
 from asi_evolve_jax.records.log import BUCKET_SIZE, Cursor, Log
-from asi_evolve_jax.records.store import Store
+from asi_evolve_jax.records.store import Store, StoreError
 
 _LOGGER = logging.getLogger(__name__)
 _HEAL = 50  # unlogged records in one entry
@@ -30,6 +30,7 @@ class Records:
   Attributes:
     url: of the store.
     writer: name of this handle in the log and in leases.
+    store: what lies under them, for archives.
     operations: store operations made by this handle, by name.
     set_aside: keys of records that could not be parsed, in order.
   """
@@ -47,7 +48,7 @@ class Records:
     self.writer = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
     self.url = store.url
     self.set_aside: list[str] = []
-    self._store = store
+    self.store = store
     self._clock = clock
     # A writer that starts again under its name is another writer.
     nonce = uuid.uuid4().hex[:8]
@@ -72,7 +73,7 @@ class Records:
 
   @property
   def operations(self) -> collections.Counter[str]:
-    return self._store.operations
+    return self.store.operations
 
   def put(self, *records: schema.Record) -> list[bool]:
     """Writes each record whose key is free, and one log entry for those.
@@ -93,7 +94,7 @@ class Records:
       items.setdefault(record.key, codec.encode(record))
     if not items:
       return []
-    created = self._store.create_many(list(items.items()))
+    created = self.store.create_many(list(items.items()))
     new = {
       key for key, made in zip(items, created, strict=True) if made is not None
     }
@@ -112,7 +113,7 @@ class Records:
       RecordError: if it cannot be parsed.
     """
     key = f"{kind}/{id}"
-    value, _ = self._store.get(key)
+    value, _ = self.store.get(key)
     return None if value is None else codec.decode(key, value)
 
   def follow(
@@ -127,9 +128,7 @@ class Records:
     """
     if cursor is None:
       return self.reconcile(self.cursor(kinds))
-    items, broken = self._log.read(cursor)
-    self._note(broken)
-    return self._decode(items, cursor), cursor
+    return self._read(cursor), cursor
 
   def cursor(self, kinds: Iterable[str] | None = None) -> Cursor:
     """Returns a cursor that has seen nothing."""
@@ -147,33 +146,20 @@ class Records:
     """
     kinds = sorted(cursor.kinds or schema.KINDS)
     # Keys first: what is logged after this listing is no loss.
-    keys = [k for kind in kinds for k in self._store.list(f"{kind}/")]
-    items, broken = self._log.read(cursor, everything=True)
-    self._note(broken)
-    records = self._decode(items, cursor)
+    keys = [k for kind in kinds for k in self.store.keys(f"{kind}/")]
+    records = self._read(cursor, everything=True)
     lost = [key for key in keys if not cursor.knows(key)]
-    healed = []
-    for key, (value, _) in zip(lost, self._store.get_many(lost), strict=True):
-      if value is None:
-        continue
-      try:
-        record = codec.decode(key, value)
-      except codec.RecordError as e:
-        self._set_aside(key, e)
-        cursor.add(key)
-        continue
-      healed.append((key, value))
-      records.append(record)
-      cursor.add(key)
-      cursor.records += 1
-    for start in range(0, len(healed), _HEAL):
-      self._log.append(healed[start : start + _HEAL])
+    try:
+      self._heal(lost, cursor, records)
+    except StoreError as e:
+      # What was followed must reach the caller: the next time will do.
+      _LOGGER.warning("%d records could not be logged: %s", len(lost), e)
     return records, cursor
 
   def put_bytes(self, data: bytes) -> str:
     """Stores `data` under its hash and returns that."""
     name = _blob_id(data)
-    self._store.create(f"blob/{name}", bytes(data))
+    self.store.create(f"blob/{name}", bytes(data))
     return name
 
   def get_bytes(self, id: str) -> bytes | None:
@@ -182,7 +168,7 @@ class Records:
     Raises:
       RecordError: if they are not what was stored.
     """
-    value, _ = self._store.get(f"blob/{id}")
+    value, _ = self.store.get(f"blob/{id}")
     if value is not None and _blob_id(value) != id:
       raise codec.RecordError(
         f"blob/{id} was damaged: its hash differs. Delete it and evaluate "
@@ -196,11 +182,11 @@ class Records:
     Returns:
       False if `name` has one already.
     """
-    return self._store.put_array(_array_path(name), array)
+    return self.store.put_array(_array_path(name), array)
 
   def get_array(self, name: str) -> np.ndarray | None:
     """Returns the array stored as `name`, or None if there is no whole one."""
-    return self._store.get_array(_array_path(name))
+    return self.store.get_array(_array_path(name))
 
   def acquire(self, task_id: str, ttl_s: float) -> Lease | None:
     """Returns a lease on a Task, or None if it is held or has a Result.
@@ -213,28 +199,64 @@ class Records:
   def leases(self, tasks: Iterable[str] | None = None) -> list[Held]:
     """Returns the leases on `tasks` (one read each), by default on all."""
     if tasks is None:
-      tasks = [k.split("/", 1)[1] for k in self._store.list("lease/")]
+      tasks = [k.split("/", 1)[1] for k in self.store.keys("lease/")]
     return self._leases.held(tasks)
 
-  def _decode(
-    self, items: list[tuple[str, object]], cursor: Cursor
+  def rewrite_log(self, records: list[schema.Record], batch: int) -> None:
+    """Logs `records` again, in entries of `batch`, behind all others."""
+    self._log.next_bucket()
+    for start in range(0, len(records), batch):
+      self._log.append(
+        [(r.key, codec.encode(r)) for r in records[start : start + batch]]
+      )
+
+  def _read(
+    self, cursor: Cursor, everything: bool = False
   ) -> list[schema.Record]:
-    records = []
-    for key, body in items:
-      try:
-        records.append(codec.from_json(key, body))
-      except codec.RecordError as e:
-        self._set_aside(key, e)
-    cursor.records += len(records)
+    records, broken = self._log.read(
+      cursor, self._decode, everything=everything
+    )
+    self.set_aside += [n for n in broken if n not in self.set_aside]
     return records
+
+  def _heal(
+    self, keys: list[str], cursor: Cursor, records: list[schema.Record]
+  ) -> None:
+    """Adds the records at `keys`, which the log lacks, and logs them."""
+    for start in range(0, len(keys), _HEAL):
+      batch = keys[start : start + _HEAL]
+      healed = []
+      for key, (value, _) in zip(
+        batch, self.store.get_many(batch), strict=True
+      ):
+        if value is None:
+          continue
+        try:
+          records.append(codec.decode(key, value))
+          cursor.records += 1
+          healed.append((key, value))
+        except codec.RecordError as e:
+          self._set_aside(key, e)
+        cursor.add(key)
+      if healed:
+        self._log.append(healed)
+
+  def _decode(self, key: str, body: object) -> schema.Record | None:
+    try:
+      return codec.from_json(key, body)
+    except codec.RecordError as e:
+      # The log carries a copy; the record itself may be sound.
+      value, _ = self.store.get(key)
+      try:
+        return codec.decode(key, value or b"")
+      except codec.RecordError:
+        self._set_aside(key, e)
+        return None
 
   def _set_aside(self, key: str, error: Exception) -> None:
     if key not in self.set_aside:
       self.set_aside.append(key)
       _LOGGER.warning("%s is set aside, the run goes on: %s", key, error)
-
-  def _note(self, keys: list[str]) -> None:
-    self.set_aside += [k for k in keys if k not in self.set_aside]
 
 
 def _blob_id(data: bytes) -> str:

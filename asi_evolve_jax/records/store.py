@@ -110,11 +110,11 @@ class Store:
     write = self._kv.write(key, None, if_equal=generation)
     return bool(self._wait(write, f"deleted at {key}").generation)
 
-  def list(self, prefix: str) -> list[str]:
+  def keys(self, prefix: str) -> list[str]:
     """Returns the keys that begin with `prefix`, sorted."""
-    return self.list_range(prefix, prefix_end(prefix))
+    return self.keys_range(prefix, prefix_end(prefix))
 
-  def list_range(self, low: str, high: str) -> list[str]:
+  def keys_range(self, low: str, high: str) -> list[str]:
     """Returns the keys in [low, high), sorted."""
     self._count("list", 1)
     found = self._wait(

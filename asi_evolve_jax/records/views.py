@@ -10,11 +10,9 @@ import bisect
 import collections
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Any
 
 from asi_evolve_jax.records import schema
-
-T = TypeVar("T")
 
 BASELINE = "baseline"  # author of Proposals that are no rounds
 _SESSION = "session/"
@@ -70,7 +68,7 @@ class View:
     self._by_hash: dict[str, schema.Artifact] = {}
     self._analyses: set[str] = set()
     self._insights: set[str] = set()
-    self._pending = _Sorted[tuple[int, int, str]]()
+    self._pending = _Sorted()
     self._waiting: dict[str, tuple[int, int, str]] = {}
     self._arrived = 0
     self._next_attempts: set[tuple] = set()
@@ -79,9 +77,9 @@ class View:
     self._rounds = 0
     self._proposed = 0
     # rung -> ranking of (key, Program id), and the key of each ranked Program.
-    self._ranking: dict[str, _Sorted[tuple[float, str]]] = {}
+    self._ranking: dict[str, _Sorted] = {}
     self._ranked: dict[str, dict[str, float]] = {}
-    self._times = _Sorted[float]()
+    self._times = _Sorted()
     self._sessions: dict[str, float] = {}
 
   def update(self, records: Iterable[schema.Record]) -> None:
@@ -337,28 +335,28 @@ def _attempt(task: schema.Task | schema.Result, attempt: int) -> tuple:
   return task.program, task.rung, task.seeds, task.purpose, attempt
 
 
-class _Sorted(Generic[T]):
+class _Sorted:
   """A sorted list. Insertion moves pointers only: microseconds at 100,000."""
 
   def __init__(self):
-    self._items: list[T] = []
+    self._items: list[Any] = []
 
-  def __iter__(self) -> Iterator[T]:
+  def __iter__(self) -> Iterator[Any]:
     return iter(self._items)
 
-  def add(self, item: T) -> None:
+  def add(self, item: Any) -> None:
     if not self._items or self._items[-1] <= item:
       self._items.append(item)
     else:
       bisect.insort(self._items, item)
 
-  def remove(self, item: T) -> None:
+  def remove(self, item: Any) -> None:
     del self._items[bisect.bisect_left(self._items, item)]
 
-  def first(self, k: int | None) -> list[T]:
+  def first(self, k: int | None) -> list[Any]:
     return self._items[:k]
 
-  def last_before(self, item: T) -> T | None:
+  def last_before(self, item: Any) -> Any:
     """Returns the largest item below `item`."""
     place = bisect.bisect_left(self._items, item)
     return self._items[place - 1] if place else None
