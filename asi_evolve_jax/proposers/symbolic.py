@@ -1,0 +1,244 @@
+"""The Researcher's hand without a model: moves in a typed genome.
+
+Moves are chosen by Thompson sampling over an additive model of the score: each
+feature ("gene=value") has a belief, normal, about its effect. What was measured
+is the Analyzer's posterior; what was not has a wide prior around zero, moved up
+or down by what retrieved knowledge suggests or warns of. One draw of all
+beliefs ranks the moves. So a feature is tried about as often as it is likely
+to be the best one: known gains are used, the unknown keeps being explored, and
+nothing has to be tuned by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from asi_evolve_jax.programs.genome import Genome, Move, feature
+from asi_evolve_jax.programs.source import program_id
+from asi_evolve_jax.proposers.base import (
+  Context,
+  Draft,
+  Exhausted,
+  Known,
+  gene_named,
+)
+
+_TRIES = 60
+_MOVES = (1, 1, 1, 2, 2, 3)  # moves of one mutation, drawn evenly
+_Z = 1.96  # half width of a 95 % interval in standard deviations
+# Of the prior's deviation: how far one wholly relevant item moves a belief.
+_KNOWLEDGE_SHIFT = 1.0
+# Of the largest known deviation: the unknown must not look better known.
+_PRIOR_WIDTH = 1.0
+# Share of moves of ordered genes beyond a neighbouring value that are kept.
+_FAR_STEPS = 0.3
+
+
+class Symbolic:
+  """Mutation, crossover and fresh samples, weighted by what is known."""
+
+  def propose(self, context: Context) -> Draft:
+    """See proposers.base.Proposer."""
+    for attempt in range(_TRIES):
+      draft = self._try(context, widen=attempt // 15)
+      if not context.known(program_id(draft.source)):
+        return draft
+    raise Exhausted(
+      f"{_TRIES} tries around {context.parent.name} gave only known Programs."
+    )
+
+  def _try(self, context: Context, widen: int) -> Draft:
+    rng, settings = context.rng, context.settings
+    draw = rng.random()
+    mates = [
+      r
+      for r in context.references
+      if r.genome is not None and r.genome != context.parent.genome
+    ]
+    if context.parent.genome is None or draw < settings.fresh:
+      return _fresh(context)
+    if mates and draw < settings.fresh + settings.crossover:
+      return _crossover(context, rng.choice(mates), widen)
+    return _mutation(context, rng.choice(_MOVES) + widen)
+
+
+def _fresh(context: Context) -> Draft:
+  genome = context.space.sample(context.rng)
+  return Draft(
+    source=context.space.render(genome),
+    genome=genome,
+    name=context.space.title(genome),
+    motivation=(
+      "A fresh sample of the space, so that the search does not only look "
+      "around what it has found."
+    ),
+    operator="sample",
+    parents=(),
+  )
+
+
+def _mutation(context: Context, count: int) -> Draft:
+  parent = context.parent
+  assert parent.genome is not None
+  moves = choose_moves(context, parent.genome, count)
+  genome = context.space.apply(parent.genome, moves)
+  return _draft(context, genome, "mutate", (parent,))
+
+
+def _crossover(context: Context, mate: Known, widen: int) -> Draft:
+  parent = context.parent
+  assert parent.genome is not None and mate.genome is not None
+  genome = context.space.crossover(parent.genome, mate.genome, context.rng)
+  if genome in (parent.genome, mate.genome) or widen:
+    genome = context.space.apply(
+      genome, choose_moves(context, genome, 1 + widen)
+    )
+  return _draft(context, genome, "crossover", (parent, mate))
+
+
+def choose_moves(context: Context, genome: Genome, count: int) -> list[Move]:
+  """Returns up to `count` moves of different genes, drawn as said above."""
+  beliefs = _Beliefs(context)
+  scored = []
+  for move in context.space.moves(genome):
+    if _is_far(context, move) and context.rng.random() > _FAR_STEPS:
+      continue
+    gain = beliefs.draw(move.feature) - beliefs.draw(
+      feature(move.gene, move.old)
+    )
+    scored.append((gain, move))
+  scored.sort(key=lambda entry: -entry[0])
+  chosen: list[Move] = []
+  for _, move in scored:
+    if move.gene not in {m.gene for m in chosen}:
+      chosen.append(move)
+    if len(chosen) == count:
+      break
+  return chosen
+
+
+class _Beliefs:
+  """One joint draw of the effects of all features."""
+
+  def __init__(self, context: Context):
+    self._rng = context.rng
+    self._effects = context.effects
+    widths = [
+      (high - low) / (2 * _Z)
+      for _, low, high, _ in context.effects.values()
+      if math.isfinite(high - low)
+    ]
+    sizes = [abs(effect) for effect, _, _, _ in context.effects.values()]
+    self._prior = _PRIOR_WIDTH * max([*widths, *sizes], default=1.0) or 1.0
+    self._shift = _knowledge_shift(context)
+    self._drawn: dict[str, float] = {}
+
+  def draw(self, name: str) -> float:
+    """Returns the effect of feature `name` in this draw."""
+    if name not in self._drawn:
+      mean, deviation = self._belief(name)
+      self._drawn[name] = self._rng.gauss(mean, deviation)
+    return self._drawn[name]
+
+  def _belief(self, name: str) -> tuple[float, float]:
+    shift = self._prior * self._shift.get(name, 0.0)
+    if name not in self._effects:
+      return shift, self._prior
+    effect, low, high, n = self._effects[name]
+    deviation = (high - low) / (2 * _Z)
+    if not math.isfinite(deviation):
+      deviation = self._prior
+    # What was read counts as one more observation beside n measured ones.
+    return effect + shift / (1 + n), deviation
+
+
+def _knowledge_shift(context: Context) -> dict[str, float]:
+  total = sum(max(item.weight, 0.0) for item in context.knowledge)
+  shift: dict[str, float] = {}
+  for item in context.knowledge:
+    weight = max(item.weight, 0.0) / total if total > 0 else 0.0
+    for name in item.suggests:
+      shift[name] = shift.get(name, 0.0) + _KNOWLEDGE_SHIFT * weight
+    for name in item.warns:
+      shift[name] = shift.get(name, 0.0) - _KNOWLEDGE_SHIFT * weight
+  return shift
+
+
+def _is_far(context: Context, move: Move) -> bool:
+  gene = gene_named(context.space, move.gene)
+  if not gene.ordered:
+    return False
+  places = gene.values.index(move.old), gene.values.index(move.new)
+  return abs(places[0] - places[1]) > 1
+
+
+def _draft(
+  context: Context, genome: Genome, operator: str, parents: Sequence[Known]
+) -> Draft:
+  base = parents[0]
+  assert base.genome is not None
+  moves = context.space.difference(base.genome, genome)
+  reasons = {move.feature: _reasons(context, move) for move in moves}
+  used = tuple(
+    item.id
+    for item in context.knowledge
+    if any(m.feature in item.suggests for m in moves)
+  )
+  return Draft(
+    source=context.space.render(genome),
+    genome=genome,
+    name=context.space.title(genome),
+    motivation=_motivation(context, operator, parents, moves, reasons),
+    operator=operator,
+    parents=tuple(p.program for p in parents),
+    changes=tuple(
+      {
+        "gene": m.gene,
+        "old": m.old,
+        "new": m.new,
+        "why": reasons[m.feature],
+      }
+      for m in moves
+    ),
+    knowledge=used,
+  )
+
+
+def _motivation(
+  context: Context,
+  operator: str,
+  parents: Sequence[Known],
+  moves: Sequence[Move],
+  reasons: dict[str, str],
+) -> str:
+  base = parents[0]
+  score = "" if base.score is None else f" (score {base.score:.6g})"
+  start = f"From {base.name}{score}"
+  if operator == "crossover":
+    start += f", crossed with {parents[1].name}"
+  lines = [f"{start}:"]
+  for move in moves:
+    doc = gene_named(context.space, move.gene).doc
+    said = f"{move.gene} {move.old} -> {move.new}"
+    about = f" ({doc})" if doc else ""
+    lines.append(f"- {said}{about}. {reasons[move.feature]}")
+  return "\n".join(lines)
+
+
+def _reasons(context: Context, move: Move) -> str:
+  said = []
+  if move.feature in context.effects:
+    effect, low, high, n = context.effects[move.feature]
+    said.append(
+      f"Measured effect {effect:+.4g} [{low:+.4g}, {high:+.4g}] over {n} "
+      "Programs."
+    )
+  said += [
+    f"{item.id} suggests it."
+    if move.feature in item.suggests
+    else f"{item.id} warns of it: to be checked."
+    for item in context.knowledge
+    if move.feature in item.suggests or move.feature in item.warns
+  ]
+  return " ".join(said) or "Not measured yet."

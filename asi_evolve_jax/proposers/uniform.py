@@ -1,0 +1,30 @@
+"""Random sampling of the space: the control that a search has to beat."""
+
+from __future__ import annotations
+
+from asi_evolve_jax.programs.source import program_id
+from asi_evolve_jax.proposers.base import Context, Draft, Exhausted
+
+_TRIES = 200
+
+
+class Uniform:
+  """Draws genomes uniformly, whatever is known about them."""
+
+  def propose(self, context: Context) -> Draft:
+    """See proposers.base.Proposer."""
+    for _ in range(_TRIES):
+      genome = context.space.sample(context.rng)
+      source = context.space.render(genome)
+      if not context.known(program_id(source)):
+        return Draft(
+          source=source,
+          genome=genome,
+          name=context.space.title(genome),
+          motivation="Drawn uniformly from the space.",
+          operator="sample",
+          parents=(),
+        )
+    raise Exhausted(
+      f"{_TRIES} draws gave only known Programs: the space is all but used up."
+    )
