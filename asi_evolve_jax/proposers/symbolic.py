@@ -88,7 +88,8 @@ def _mutation(context: Context, count: int) -> Draft:
 
 def _crossover(context: Context, mate: Known, widen: int) -> Draft:
   parent = context.parent
-  assert parent.genome is not None and mate.genome is not None
+  assert parent.genome is not None
+  assert mate.genome is not None
   genome = context.space.crossover(parent.genome, mate.genome, context.rng)
   if genome in (parent.genome, mate.genome) or widen:
     genome = context.space.apply(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from pathlib import Path
 from typing import Any
 
+from asi_evolve_jax.proposers.registry import make_proposer
 from asi_evolve_jax.records import Records
 from asi_evolve_jax.records.schema import Run
 from asi_evolve_jax.roles.verifier import check_seeds
+from asi_evolve_jax.search.samplers import make_sampler
 from asi_evolve_jax.settings import (
   RunSettings,
   SettingsError,
@@ -58,6 +61,8 @@ def settings_from(config: Any) -> RunSettings:
   if settings.rounds < 0 or settings.time_limit < 0 or settings.patience < 0:
     raise SettingsError("rounds, time_limit and patience cannot be negative.")
   check_seeds(settings)
+  make_proposer(settings.researcher.proposer)
+  make_sampler(settings.sampler, random.Random(0))
   return settings
 
 
