@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 _EXACT_SIGNS = 14  # up to 2**14 sign patterns are counted one by one
 
@@ -87,7 +87,7 @@ def paired_difference(
   if deviation == 0.0:
     return Paired(mean, low, high, 1.0 if mean == 0.0 else 0.0)
   t = mean / (deviation / math.sqrt(x.size))
-  return Paired(mean, low, high, float(2 * stats.t.sf(abs(t), x.size - 1)))
+  return Paired(mean, low, high, float(2 * special.stdtr(x.size - 1, -abs(t))))
 
 
 def sign_flip_p(differences: Sequence[float], draws: int = 20_000) -> float:
@@ -154,6 +154,8 @@ def spearman(
     raise ValueError(f"{x.size} and {y.size} values cannot be rank-correlated")
   if np.ptp(x) == 0 or np.ptp(y) == 0:
     return Interval(math.nan, -1.0, 1.0)
+  from scipy import stats  # a second of import, needed only here
+
   r = float(stats.spearmanr(x, y).statistic)
   if x.size <= 3:
     return Interval(r, -1.0, 1.0)
@@ -162,7 +164,7 @@ def spearman(
     inner = math.copysign(1 - 6 / (x.size * (x.size**2 - 1)), r)
   else:
     inner = r
-  half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(
+  half = float(special.ndtri((1 + level) / 2)) * math.sqrt(
     (1 + r * r / 2) / (x.size - 3)
   )
   z = math.atanh(inner)
@@ -324,4 +326,4 @@ def _finite(values: ArrayLike) -> np.ndarray:
 
 
 def _t(level: float, freedom: int) -> float:
-  return float(stats.t.ppf((1 + level) / 2, freedom))
+  return float(special.stdtrit(freedom, (1 + level) / 2))
