@@ -185,9 +185,11 @@ class Analysis(Record):
   program: str
   results: tuple[str, ...]  # task ids it read
   text: str
-  # {"parent", "rung", "effect", "low", "high", "seeds", "better"}
+  # {"parent", "rung", "effect", "low", "high", "seeds", "basis", "better"};
+  # low, high and better are None where nothing can be said.
   comparisons: tuple[dict[str, Any], ...] = ()
-  # {"feature", "effect", "low", "high", "n"}; effect > 0 means better
+  # {"feature", "effect", "low", "high", "n", "rung"}; effect > 0 means better
+  # than the mean of the gene's other values, all else equal.
   effects: tuple[dict[str, Any], ...] = ()
   lessons: tuple[str, ...] = ()
 

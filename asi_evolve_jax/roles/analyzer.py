@@ -117,7 +117,6 @@ class Analyzer:
         log.exception("Program %s cannot be analysed; going on.", program)
     more = bool(self._todo)
     self._todo.update(dict.fromkeys(waiting))
-    self._view.update(output)
     wrote = any(self._records.put(*output)) if output else False
     return wrote or more
 
@@ -305,10 +304,13 @@ class Analyzer:
     )
 
   def _lesson(self, proposal: Proposal, c: Comparison) -> str:
-    if c.better is None:
+    word = "better" if c.effect > 0 else "worse"
+    if c.low is None:
+      verdict = f"scored {word}, on one seed and without interval, than"
+    elif c.better is None:
       verdict = "cannot be told from noise against"
     else:
-      verdict = f"is {'better' if c.better else 'worse'} than"
+      verdict = f"is {word} than"
     return (
       f"{_change(proposal)}: {verdict} {self._name(c.parent)} at {c.rung} "
       f"({c.effect:+.4g} {self._unit()}, + is better)"

@@ -80,8 +80,9 @@ class CognitionRole:
     """Nothing is held."""
 
   def _learn(self, analysis: Analysis) -> list[Insight]:
+    name = analysis.id  # a hash of much: once
     drafts = [
-      self._from_effect(effect, analysis)
+      self._from_effect(effect, name)
       for effect in analysis.effects
       if effect["n"] >= _LEAST_PROGRAMS
     ]
@@ -103,6 +104,13 @@ class CognitionRole:
     self._latest[draft.slug] = stored or insight
     return [] if stored else [insight]
 
+  def _note(self, slug: str, analysis: str) -> list[str]:
+    """Adds to the evidence for `slug`; returns the latest of it."""
+    evidence = self._evidence.setdefault(slug, [])
+    evidence.append(analysis)
+    del evidence[:-_EVIDENCE]
+    return evidence
+
   def _commit(self, output: list[Insight]) -> bool:
     if not output:
       return False
@@ -118,19 +126,17 @@ class CognitionRole:
     return any(written)
 
   def _from_effect(
-    self, effect: dict[str, Any], analysis: Analysis
+    self, effect: dict[str, Any], analysis: str
   ) -> Insight | None:
     feature = effect["feature"]
     slug = feature_slug(feature)
-    evidence = self._evidence.setdefault(slug, [])
-    evidence.append(analysis.id)
-    del evidence[:-_EVIDENCE]
+    evidence = self._note(slug, analysis)
     old = self._latest.get(slug)
     low, high, mean = effect["low"], effect["high"], effect["effect"]
     sign = _sign(low, high)
     if old is None and not sign:
       return None
-    if old is not None and not _differs(old, low, high, mean):
+    if old is not None and not _differs(old, low, high):
       return None
     unit = self._track.metric.name
     size = (
@@ -139,7 +145,7 @@ class CognitionRole:
     )
     verdict = {1: "helps", -1: "hurts", 0: "is undecided"}[sign]
     text = f"In this run {feature} {verdict}: {size}, other features equal."
-    before = _sign(old.low, old.high) if old is not None else sign
+    before = _verdict(old) if old is not None else sign
     if old is not None and before != sign:
       was = {1: "help", -1: "hurt", 0: "be undecided"}[before]
       text += (
@@ -168,23 +174,19 @@ class CognitionRole:
     drafts = []
     for kind in self._failures.observe(program, features, results):
       count = self._failures.count(kind)
+      slug = _safe(f"stops-at-{kind}")
+      evidence = self._note(slug, analysis.id)
       # Twice, four times, eight times: cost and noise stay flat.
       if count < _LEAST_FAILURES or count & (count - 1):
         continue
-      drafts.append(self._failure_insight(kind, count, analysis, results))
+      said = (" ".join(r.error.split()) for r in results if _kind(r) == kind)
+      drafts.append(self._from_gate(slug, kind, next(said, ""), evidence))
     return drafts
 
-  def _failure_insight(
-    self, kind: str, count: int, analysis: Analysis, results: list[Result]
+  def _from_gate(
+    self, slug: str, kind: str, error: str, evidence: list[str]
   ) -> Insight:
-    slug = _safe(f"stops-at-{kind}")
-    evidence = self._evidence.setdefault(slug, [])
-    evidence.append(analysis.id)
-    del evidence[:-_EVIDENCE]
-    tied = self._failures.tied(kind)
-    error = next(
-      (" ".join(r.error.split()) for r in results if _kind(r) == kind), ""
-    )
+    count, tied = self._failures.count(kind), self._failures.tied(kind)
     text = (
       f"{count} of {self._failures.programs} programs of this run stopped at "
       f"{kind}."
@@ -293,12 +295,23 @@ def _sign(low: float, high: float) -> int:
   return 1 if low > 0 else -1 if high < 0 else 0
 
 
-def _differs(old: Insight, low: float, high: float, mean: float) -> bool:
-  """Whether the evidence moved enough for a new version."""
+def _verdict(insight: Insight) -> int:
+  return _sign(insight.low, insight.high)
+
+
+def _differs(old: Insight, low: float, high: float) -> bool:
+  """Whether the evidence moved enough for a new version.
+
+  An interval that hovers around 0 would flip the verdict with each Result:
+  one that was decided stays so until 0 is well inside.
+  """
+  mean, half = (low + high) / 2, (high - low) / 2
+  before, now = _verdict(old), _sign(low, high)
+  doubtful = before and not now and abs(mean) > half / 2
   return (
-    _sign(old.low, old.high) != _sign(low, high)
+    (before != now and not doubtful)
     or not old.low <= mean <= old.high
-    or high - low < (old.high - old.low) / 2
+    or half < (old.high - old.low) / 4
   )
 
 

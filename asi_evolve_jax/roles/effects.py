@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from scipy import stats
+from scipy import special
 
 from asi_evolve_jax.evaluation.statistics import Effect, feature_effects
 from asi_evolve_jax.programs.genome import Space, feature
@@ -19,6 +19,8 @@ from asi_evolve_jax.records.schema import Proposal
 LEAST_ROWS = 6
 # A rung with fewer Programs does not take over from a lower one.
 _TAKE_OVER = 12
+# Programs a rung's regression looks at, the latest: bounds memory and time.
+_MOST_ROWS = 2000
 
 
 def features_of(space: Space, proposal: Proposal | None) -> frozenset[str]:
@@ -74,15 +76,17 @@ class SeedNoise:
     if self.degrees < 2:
       return None
     deviation = math.sqrt(max(self._squares, 0.0) / self.degrees)
-    return float(stats.t.ppf(0.975, self.degrees) * deviation * math.sqrt(2.0))
+    return float(
+      special.stdtrit(self.degrees, 0.975) * deviation * math.sqrt(2.0)
+    )
 
 
 class EffectTable:
   """Effects of features, one regression a rung.
 
   A regression costs more the more Programs there are, so it is run again only
-  when its rung has grown by a tenth, and by 4 Programs at least: summed over
-  a run the cost of a Result stays flat.
+  when the Programs it would see have changed by a tenth, and by 4 at least:
+  summed over a run the cost of a Result stays flat.
   """
 
   def __init__(self, space: Space, gain_sign: float, rungs: tuple[str, ...]):
@@ -97,7 +101,8 @@ class EffectTable:
     self._order = {name: i for i, name in enumerate(rungs)}
     # rung -> Program -> features, gain, number of seeds
     self._rows: dict[str, dict[str, tuple[frozenset[str], float, int]]] = {}
-    self._fitted: dict[str, tuple[int, dict[str, Effect]]] = {}
+    self._new: dict[str, int] = {}
+    self._tables: dict[str, dict[str, Effect]] = {}
 
   def observe(
     self, proposal: Proposal | None, rung: str, scores: Mapping[int, float]
@@ -108,7 +113,10 @@ class EffectTable:
       return
     mean = math.fsum(scores.values()) / len(scores)
     rows = self._rows.setdefault(rung, {})
+    self._new[rung] = self._new.get(rung, 0) + (proposal.program not in rows)
     rows[proposal.program] = features, self._sign * mean, len(scores)
+    if len(rows) > _MOST_ROWS:
+      del rows[next(iter(rows))]
 
   def rung(self) -> str:
     """Returns the highest rung with enough Programs, else the fullest one."""
@@ -122,8 +130,7 @@ class EffectTable:
     rows = self._rows.get(rung, {})
     if len(rows) < LEAST_ROWS:
       return {}
-    fitted, table = self._fitted.get(rung, (0, {}))
-    if not fitted or len(rows) - fitted >= max(4, fitted // 10):
+    if rung not in self._tables or self._new[rung] >= max(4, len(rows) // 10):
       # In the order of ids, so that two Analyzers sum in the same order.
       ordered = [rows[program] for program in sorted(rows)]
       found = feature_effects(
@@ -132,9 +139,9 @@ class EffectTable:
         [seeds for _, _, seeds in ordered],
         choice=_gene,
       )
-      table = {e.feature: e for e in found if _is_finite(e)}
-      self._fitted[rung] = len(rows), table
-    return table
+      self._tables[rung] = {e.feature: e for e in found if _is_finite(e)}
+      self._new[rung] = 0
+    return self._tables[rung]
 
 
 def strength(effect: Effect) -> float:

@@ -9,7 +9,7 @@ from lessons_run import SETTINGS, SPACE, TRACK, Run, all_of, drain, genomes
 from asi_evolve_jax.evaluation.statistics import feature_effects
 from asi_evolve_jax.records import Records, schema
 from asi_evolve_jax.roles.analyzer import Analyzer
-from asi_evolve_jax.roles.effects import SeedNoise
+from asi_evolve_jax.roles.effects import EffectTable, SeedNoise
 
 
 @pytest.fixture(name="records")
@@ -218,6 +218,22 @@ def test_regressions_are_rare(records, run, monkeypatch):
     drain(role)
   assert fits[0] >= 6
   assert all(b - a >= 4 for a, b in itertools.pairwise(fits))
+
+
+def test_regressions_look_at_a_bounded_history(records, run, monkeypatch):
+  monkeypatch.setattr("asi_evolve_jax.roles.effects._MOST_ROWS", 10)
+  table = EffectTable(SPACE, -1.0, ("quick",))
+  measure_space(run, noise=0.0)
+  proposals = all_of(records, "proposal")[1:]
+  for early in proposals[:10]:
+    table.observe(early, "quick", {0: 9.0})
+  assert {e.n for e in table.effects("quick").values()} <= set(range(11))
+  for late in proposals[10:20]:
+    table.observe(late, "quick", {0: 2.0})
+  # All rows are late ones now, and these are all alike.
+  effects = table.effects("quick").values()
+  assert effects
+  assert all(abs(e.effect) < 1e-9 for e in effects)
 
 
 def test_a_second_analyzer_and_a_restart_double_nothing(records, run):

@@ -93,6 +93,15 @@ def test_a_version_is_written_only_when_the_evidence_moved(records):
     assert set(insights(records)) - before == ({expected} - {None})
 
 
+def test_an_interval_that_hovers_around_zero_writes_no_versions(records):
+  cognition_role = role(records)
+  for number in range(20):
+    half = 0.05 + 0.02 * (number % 2)
+    analyse(records, number, effect("conv=4", 0.06, half))
+    cognition_role.step()
+  assert set(insights(records)) == {"conv-4.1"}
+
+
 def test_a_contradicted_insight_says_so(records):
   cognition_role = role(records)
   analyse(records, 1, effect("conv=4", 0.10, 0.05))
@@ -153,6 +162,7 @@ def test_repeated_rejections_are_tied_to_a_feature(records, run):
   # Told at 2, 4 and 8; the eighth was the nineteenth to be measured.
   assert [i.version for i in found] == [1, 2, 3]
   assert found[-1].warns == ("decay=fixed",)
+  assert [len(i.evidence) for i in found] == [2, 4, 5]
   assert "With decay=fixed: 8 of 8" in found[-1].text
   assert "sum of gradients is nan" in found[-1].text
   assert "8 of 19 programs" in found[-1].text
