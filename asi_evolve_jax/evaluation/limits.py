@@ -143,15 +143,10 @@ def worker_environment(
   # Threads of BLAS would be lost at the fork, whatever the workers may use.
   for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     result[name] = "1"
-  if single_thread and result["JAX_PLATFORMS"] == "cpu":
-    flags = result.get("XLA_FLAGS", "")
-    for flag in (
-      "--xla_cpu_multi_thread_eigen=false",
-      "intra_op_parallelism_threads=1",
-    ):
-      if flag.split("=")[0] not in flags:
-        flags = f"{flags} {flag}".strip()
-    result["XLA_FLAGS"] = flags
+  flag = "--xla_cpu_multi_thread_eigen"
+  flags = result.get("XLA_FLAGS", "")
+  if single_thread and result["JAX_PLATFORMS"] == "cpu" and flag not in flags:
+    result["XLA_FLAGS"] = f"{flags} {flag}=false".strip()
   return result
 
 

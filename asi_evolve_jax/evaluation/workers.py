@@ -23,17 +23,16 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from asi_evolve_jax.evaluation import forkserver, wire
 from asi_evolve_jax.evaluation import limits as limits_lib
 from asi_evolve_jax.evaluation import worker as worker_lib
 from asi_evolve_jax.evaluation.limits import Limits
+from asi_evolve_jax.evaluation.pool import InlinePool, Job, Outcome, Pool
 from asi_evolve_jax.evaluation.stages import Stage, StageReply, StageRequest
 
-OK = "ok"
-REJECTED = "rejected"
 FAILED = "failed"
 TIMEOUT = "timeout"
 LOST = "lost"
@@ -54,57 +53,11 @@ _OWN_SIGNALS = frozenset(
 )
 
 
+__all__ = ["InlinePool", "Job", "Outcome", "Pool", "WorkerError", "WorkerPool"]
+
+
 class WorkerError(RuntimeError):
   """Workers cannot be started at all."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-  """How one stage ended.
-
-  Attributes:
-    status: "ok", "rejected", "failed" (its own doing), "timeout", or "lost"
-      (the machine's doing: worth another attempt).
-    reply: what the stage returned, whole even if it is a refusal; empty unless
-      the stage returned.
-    error: what went wrong, in lines a person can use; "" if ok.
-    wall_seconds: from start to end.
-    cpu_seconds: user and system time, of the children it waited for too.
-    peak_memory_bytes: largest resident set.
-    log: the end of its output.
-  """
-
-  status: str
-  reply: StageReply = dataclasses.field(default_factory=StageReply)
-  error: str = ""
-  wall_seconds: float = 0.0
-  cpu_seconds: float = 0.0
-  peak_memory_bytes: int = 0
-  log: str = ""
-
-
-class Job(Protocol):
-  """One running stage."""
-
-  def poll(self) -> Outcome | None:
-    """Returns how it ended, or None while it runs. Never blocks."""
-    ...
-
-  def kill(self) -> None:
-    """Kills everything that it started; returns when that is done."""
-    ...
-
-
-class Pool(Protocol):
-  """What the Engineer needs: `WorkerPool`, or `InlinePool` for tests."""
-
-  def start(
-    self, stage: Stage, request: StageRequest, core: int | None = None
-  ) -> Job: ...
-
-  def wait(self, timeout: float) -> None: ...
-
-  def close(self) -> None: ...
 
 
 class WorkerPool:
@@ -114,7 +67,9 @@ class WorkerPool:
     preload: modules that the fork server imports; no import may start a thread
       or a backend.
     limits: of every worker.
-    pinned: whether `start` will be given cores; XLA then keeps to one thread.
+    cores: the processor of each slot, None where it is not pinned: as many
+      stages as there are slots are meant to run at a time. XLA keeps to one
+      thread if all are pinned.
     warm: idle workers kept ready.
     environ: environment to take the allowed part of; this process's by default.
   """
@@ -123,16 +78,17 @@ class WorkerPool:
     self,
     preload: Iterable[str] = (),
     limits: Limits | None = None,
+    cores: Sequence[int | None] = (None,),
     *,
-    pinned: bool = True,
     warm: int = 1,
     environ: Mapping[str, str] | None = None,
   ):
     self.preload = tuple(dict.fromkeys(preload))
     self.limits = limits or Limits()
+    self.cores = tuple(cores)
     self.warm = warm
     self.environment = limits_lib.worker_environment(
-      environ, single_thread=pinned
+      environ, single_thread=None not in self.cores
     )
     self._numbers = 0
     self._spoke = 0.0
@@ -439,44 +395,3 @@ def _signal(number: int) -> str:
     return signal.Signals(number).name
   except ValueError:
     return f"signal {number}"
-
-
-class InlinePool:
-  """Runs stages in this process: no isolation, no deadline, no cost.
-
-  For tests and for measuring what the framework itself costs.
-  """
-
-  def start(
-    self, stage: Stage, request: StageRequest, core: int | None = None
-  ) -> _Done:
-    del core  # this process stays where it is
-    os.makedirs(request.scratch, exist_ok=True)
-    started, cpu = time.monotonic(), time.process_time()
-    reply = worker_lib.run_stage(stage.entry, request, Limits())
-    return _Done(
-      Outcome(
-        status=reply.status,
-        reply=reply,
-        error=reply.error,
-        wall_seconds=time.monotonic() - started,
-        cpu_seconds=time.process_time() - cpu,
-      )
-    )
-
-  def wait(self, timeout: float) -> None:
-    time.sleep(timeout)
-
-  def close(self) -> None:
-    """Nothing outlives `start`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Done:
-  outcome: Outcome
-
-  def poll(self) -> Outcome | None:
-    return self.outcome
-
-  def kill(self) -> None:
-    """It has ended."""

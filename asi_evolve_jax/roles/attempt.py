@@ -1,0 +1,207 @@
+"""One leased Task on its way through the stages of its track."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asi_evolve_jax.evaluation.stages import Stage, StageRequest
+from asi_evolve_jax.evaluation.workers import Job, Outcome
+from asi_evolve_jax.records import Lease
+from asi_evolve_jax.records.schema import Result, Task, digest
+from asi_evolve_jax.settings import RungSettings
+
+_REPORT_BYTES = 64 << 10
+_ERROR_CHARS = 4000
+_CURVE_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
+
+
+@dataclasses.dataclass(eq=False)
+class Attempt:
+  """The state of one evaluation between its stages.
+
+  Attributes:
+    task: what is measured.
+    lease: on the Task.
+    rung: of the Task.
+    source: of the Program.
+    shape_key: what its Artifact is traced at; "": its track has none.
+    scratch: its folder; the same for every attempt at the Task.
+    slot: index of the worker slot that it holds; None while it waits.
+    index: of the stage that runs, or that is to run next.
+    payload: input of that stage.
+    artifact: id of the Artifact, once there is one.
+    measuring: lease on measuring that Artifact, held by one Task at a time.
+    job: the stage that runs.
+    report: of all stages so far.
+    cost: of all stages so far.
+    curves: by name.
+  """
+
+  task: Task
+  lease: Lease
+  rung: RungSettings
+  source: str
+  shape_key: str
+  scratch: Path
+  slot: int | None
+  index: int = 0
+  payload: bytes = b""
+  artifact: str = ""
+  measuring: Lease | None = None
+  job: Job | None = None
+  report: dict[str, Any] = dataclasses.field(default_factory=dict)
+  cost: dict[str, float] = dataclasses.field(default_factory=dict)
+  curves: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+  @property
+  def measurement(self) -> str:
+    """Names what is measured whatever Program the Artifact came from."""
+    task = self.task
+    return digest(
+      "measurement", self.artifact, task.rung, list(task.seeds), task.purpose
+    )
+
+  def request(
+    self, stage: Stage, options: dict[str, Any], cache: str
+  ) -> StageRequest:
+    """Returns what `stage` gets.
+
+    Args:
+      stage: one that may run a candidate sees no shared folder; one that may
+        not sees no source.
+      options: of the track, for this rung.
+      cache: folder shared by trusted stages.
+    """
+    # The deadline is that of the rung's own seeds.
+    share = max(1.0, len(self.task.seeds) / max(1, len(self.rung.seeds)))
+    return StageRequest(
+      source="" if stage.trusted else self.source,
+      payload=self.payload,
+      seeds=self.task.seeds,
+      options={
+        **options,
+        "rung": self.task.rung,
+        "purpose": self.task.purpose,
+      },
+      scratch=str(self.scratch),
+      cache=cache if stage.trusted else "",
+      deadline_s=self.rung.deadline_s * stage.budget * share,
+    )
+
+  def add(self, outcome: Outcome) -> None:
+    """Takes in what a stage cost and reported, however it ended."""
+    self.job = None
+    cost = self.cost
+    for name, value in outcome.reply.cost.items():
+      if math.isfinite(value):
+        cost[name] = cost.get(name, 0.0) + value
+    for name in ("wall_seconds", "cpu_seconds"):
+      cost[name] = cost.get(name, 0.0) + getattr(outcome, name)
+    peak = "peak_memory_bytes"
+    cost[peak] = max(cost.get(peak, 0.0), float(outcome.peak_memory_bytes))
+    self.report.update(outcome.reply.report)
+    self.curves.update(
+      {
+        name: array
+        for name, array in outcome.reply.curves.items()
+        if _CURVE_NAME.fullmatch(name)
+      }
+    )
+
+  def result(self, status: str, worker: str, **fields: Any) -> Result:
+    """Returns the Result of the Task."""
+    task = self.task
+    error = fields.pop("error", "")
+    if len(error) > _ERROR_CHARS:
+      error = f"{error[:1000]}\n[...]\n{error[1000 - _ERROR_CHARS :]}"
+    return Result(
+      task=task.id,
+      program=task.program,
+      rung=task.rung,
+      seeds=task.seeds,
+      purpose=task.purpose,
+      attempt=task.attempt,
+      status=status,
+      error=error,
+      artifact=self.artifact,
+      report=recordable(self.report),
+      cost=dict(self.cost),
+      worker=worker,
+      **fields,
+    )
+
+  def clean(self, result: Result, *, again: bool) -> None:
+    """Tidies the scratch folder after `result`.
+
+    Args:
+      result: all goes if it is ok; of a failure the logs stay.
+      again: the Task will be tried again, so everything stays.
+    """
+    if again:
+      return
+    if result.status == "ok":
+      shutil.rmtree(self.scratch, ignore_errors=True)
+      return
+    with contextlib.suppress(OSError):
+      for entry in self.scratch.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+          shutil.rmtree(entry, ignore_errors=True)
+        elif entry.suffix != ".log":
+          entry.unlink(missing_ok=True)
+
+
+def scratch_name(task: Task) -> str:
+  """Returns the name of a Task's folder, the same for each of its attempts."""
+  return dataclasses.replace(task, attempt=0).id
+
+
+def recordable(report: dict[str, Any]) -> dict[str, Any]:
+  """Returns `report` as a record can hold it: finite, and not huge."""
+  try:
+    plain = _finite(report)
+    size = len(json.dumps(plain, allow_nan=False))
+  except (TypeError, ValueError, RecursionError) as e:
+    return {"dropped": f"the report was no JSON: {e}"[:300]}
+  if size > _REPORT_BYTES:
+    return {"dropped": f"the report had {size} bytes of JSON"}
+  return plain
+
+
+def metrics_fault(
+  metrics: tuple[dict[str, float], ...], seeds: int, wanted: str
+) -> str:
+  """Returns what is wrong with the metrics of an ok reply, or "".
+
+  Args:
+    metrics: one dict a seed.
+    seeds: number of seeds.
+    wanted: the metric that each must have.
+  """
+  if len(metrics) != seeds:
+    return f"it measured {len(metrics)} of {seeds} seeds"
+  for i, values in enumerate(metrics):
+    if wanted not in values:
+      return f"metric {wanted} of seed {i} is missing"
+    for name, value in values.items():
+      if not math.isfinite(value):
+        return f"metric {name} of seed {i} is {value}"
+  return ""
+
+
+def _finite(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {str(k): _finite(v) for k, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_finite(v) for v in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return str(value)
+  return value
