@@ -1,0 +1,333 @@
+"""Renders a genome to the source of a `TokenMixer`.
+
+Only what the genome switches on appears. Each function below adds lines to
+the constructor and to the call, in the order in which a token passes them;
+texts that are merely looked up are in `parts.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from asi_evolve_jax.tracks.architecture import parts
+from asi_evolve_jax.tracks.architecture.fusion import fuse
+from asi_evolve_jax.tracks.architecture.writer import (
+  CONV,
+  PROJECT_PLACE,
+  SPLIT,
+  WEIGHT,
+  Writer,
+)
+
+Genes = Mapping[str, Any]
+
+
+def render(genome: Genes, title: str) -> str:
+  """Returns the module for a canonical genome of ArchitectureSpace.
+
+  Args:
+    genome: all genes, repaired.
+    title: one line that goes into the docstring.
+  """
+  w = Writer()
+  _sizes(w, genome)
+  _input(w, genome)
+  _projections(w, genome)
+  _decay(w, genome)
+  _addresses(w, genome)
+  _writing(w, genome)
+  _memory(w, genome)
+  fuse(w, genome)
+  _output(w, genome)
+  return w.module(title)
+
+
+def _sizes(w: Writer, genome: Genes) -> None:
+  w.param("dim = config.dim")
+  w.param(parts.HEADS[genome["heads"]].strip("\n"))
+  wide = genome["expand_v"] == 2
+  w.param("value_dim = 2 * key_dim" if wide else "value_dim = key_dim")
+  w.param("self.heads = heads")
+  double = genome["chunk"] == "double"
+  w.param(f"self.chunk_size = {'2 * ' if double else ''}config.chunk_size")
+  w.param(WEIGHT)
+
+
+def _input(w: Writer, genome: Genes) -> None:
+  local = parts.LOCAL_PATHS[genome["local_path"]]
+  shifts = genome["token_shift"] == "lerp"
+  if genome["conv"] or shifts or set(local) & set(parts.FILTER_TAPS):
+    w.operators.add("short_conv")
+    w.add(CONV)
+  w.add(PROJECT_PLACE)
+  w.add(SPLIT)
+  if shifts:
+    w.param("self.shift = nnx.Param(jnp.zeros((dim,), jnp.float32))")
+    w.comment(
+      "Token shift (RWKV, 2404.05892): channels blend in the token before."
+    )
+    w.add("""
+      share = jax.nn.sigmoid(self.shift[...])
+      x = conv(x, jnp.stack([1 - share, share]))
+      """)
+
+
+def _projections(w: Writer, genome: Genes) -> None:
+  shared = genome["qk_heads"] == "shared"
+  # A tied key is made by the decay; it has nothing to project or convolve.
+  names = ["q", "v"] if genome["key_tie"] == "forget" else ["q", "k", "v"]
+  taps = genome["conv"]
+  convolved = [n for n in names if taps and n in genome["conv_on"]]
+  comment = f"Projections to {', '.join(names)}"
+  if shared:
+    comment += ", q and k shared by the heads (Mamba-2, 2405.21060)"
+  if convolved:
+    comment += f"; short convolution of {taps} taps on {', '.join(convolved)}"
+    if "v" in convolved:
+      comment += ", then SiLU on v"
+  w.comment(comment + ".")
+  for name in names:
+    if name == "v":
+      width = "heads * value_dim"
+    else:
+      width = "key_dim" if shared else "heads * key_dim"
+    w.param(f"self.w_{name} = weight(dim, {width})")
+    value = f"project(self.w_{name})"
+    if name in convolved:
+      w.param(f"self.taps_{name} = weight({taps}, {width})")
+      value = f"conv({value}, self.taps_{name}[...])"
+      if name == "v":
+        value = f"jax.nn.silu({value})"
+    one_head = shared and name != "v"
+    w.add(
+      f"{name} = {value}[:, :, None]"
+      if one_head
+      else f"{name} = split({value})"
+    )
+
+
+def _decay(w: Writer, genome: Genes) -> None:
+  kind, form = genome["decay"], genome["decay_param"]
+  if kind == "none":
+    return
+  w.helpers.add(f"rates_{genome['decay_init']}")
+  if kind == "fixed":
+    w.comment("Fixed decay, one a head (RetNet, 2307.08621).")
+    w.add("""
+      rate = decay_rates(self.heads)
+      g = jnp.broadcast_to(-rate, (*x.shape[:2], self.heads))
+      """)
+    return
+  vector = kind == "vector"
+  w.param(parts.DECAY_START[form])
+  if vector:
+    w.param("start = jnp.tile(start[:, None], (1, key_dim))")
+  w.param("self.decay_bias = nnx.Param(start)")
+  each = "channel" if vector else "head"
+  w.comment(f"Decay, one a {each} and token: {parts.DECAY_COMMENT[form]}.")
+  if not vector:
+    w.param("self.w_decay = weight(dim, heads)")
+    w.add("z = project(self.w_decay).astype(jnp.float32)")
+  elif genome["key_tie"] == "forget":
+    w.param("self.w_decay = weight(dim, heads * key_dim)")
+    w.add("z = split(project(self.w_decay)).astype(jnp.float32)")
+  else:
+    w.low_rank("decay", "heads * key_dim")
+    w.add("""
+      z = split(project(self.decay_in, self.decay_out)).astype(jnp.float32)
+      """)
+  w.add("z = z + self.decay_bias[...]")
+  if form == "exp":
+    shape = "(heads, 1)" if vector else "(heads,)"
+    w.param(f"self.log_a = nnx.Param(jnp.zeros({shape}, jnp.float32))")
+    w.add("g = -jnp.exp(self.log_a[...]) * jax.nn.softplus(z)")
+  elif form == "sigmoid":
+    w.add("g = jax.nn.log_sigmoid(z) / 16")
+  elif form == "bounded":
+    w.add("g = -5 * jax.nn.sigmoid(z)")
+  else:
+    w.add("""
+      floor = 0.01 + 0.9 * ctx.depth
+      g = jnp.log(floor + (1 - floor) * jax.nn.sigmoid(z))
+      """)
+  if genome["key_tie"] == "forget":
+    w.comment("The key is what the decay leaves free (HGRN2, 2404.07904).")
+    w.add("k = -jnp.expm1(g).astype(x.dtype)")
+
+
+def _addresses(w: Writer, genome: Genes) -> None:
+  tied = genome["key_tie"] == "forget"
+  if genome["feature_map"] != "identity":
+    form = parts.FEATURE_MAPS[genome["feature_map"]]
+    mapped = ["q"] if tied else ["q", "k"]
+    w.comment(f"Feature map of {' and '.join(mapped)}.")
+    for name in mapped:
+      w.add(f"{name} = {form.format(name)}")
+  if genome["qk_norm"] != "none":
+    w.helpers.add(genome["qk_norm"])
+    w.comment("Normalised queries and keys.")
+    w.add("q, k = normalise(q), normalise(k)")
+  if genome["rotation"] != "none":
+    _rotation(w, genome["rotation"] == "data")
+  if genome["qk_heads"] == "shared":
+    w.add("""
+      shape = (*x.shape[:2], self.heads, k.shape[-1])
+      q, k = jnp.broadcast_to(q, shape), jnp.broadcast_to(k, shape)
+      """)
+
+
+def _rotation(w: Writer, by_content: bool) -> None:
+  w.helpers.add("rotate")
+  frequencies = """
+    half = k.shape[-1] // 2
+    frequency = 10_000.0 ** -(jnp.arange(half) / half)
+    """
+  if by_content:
+    w.param("self.w_angle = weight(dim, key_dim // 2)")
+    w.comment(
+      "Rotation by an angle that tokens add to, each as much as it says "
+      "(Mamba-3, 2603.15569)."
+    )
+    w.add(frequencies)
+    w.add("""
+      turn = 2 * jax.nn.sigmoid(project(self.w_angle).astype(jnp.float32))
+      angle = jnp.cumsum(turn * frequency, axis=1)[:, :, None]
+      """)
+  else:
+    w.comment("Rotation by position (RoPE, 2104.09864).")
+    w.add(frequencies)
+    w.add("angle = (jnp.arange(x.shape[1])[:, None] * frequency)[:, None]")
+  w.add("q, k = rotate(q, angle), rotate(k, angle)")
+
+
+def _writing(w: Writer, genome: Genes) -> None:
+  """Makes what is written and read back, where gates make them differ."""
+  gate, erase = genome["write_gate"], genome["erase"]
+  delta = genome["update"] == "delta"
+  top = "2 * " if genome["beta"] == "negative" else ""
+  if gate != "none":
+    w.comment(f"Write gate, one a {_CHANNEL.get(gate, gate)}.")
+    # A tied gate also erases: its range is the range of the eigenvalues.
+    tied = delta and erase in ("tied", "feedback")
+    _gate(w, genome, "write", "value_dim", gate, top if tied else "")
+    factor = "write" if gate == "channel" else "write[..., None]"
+    w.add(f"written = (v * {factor}).astype(x.dtype)")
+  if not delta:
+    return
+  if erase in ("head", "channel"):
+    each = "head" if erase == "head" else "key channel (GDN-2, 2605.22791)"
+    w.comment(f"Erase gate, one a {each}.")
+    _gate(w, genome, "erase", "key_dim", erase, top)
+    factor = "erase" if erase == "channel" else "erase[..., None]"
+    w.add(f"p = (k * {factor}).astype(x.dtype)")
+  elif erase == "feedback":
+    w.param("self.feedback = nnx.Param(jnp.full((heads,), 2.0, jnp.float32))")
+    w.comment(
+      "Erased is a learned share of what is written (Comba, 2506.02475)."
+    )
+    share = "jax.nn.sigmoid(self.feedback[...])"
+    if gate == "head":
+      w.add(f"erase = write * {share}")
+      w.add("p = (k * erase[..., None]).astype(x.dtype)")
+    else:
+      w.add(f"p = (k * {share}[:, None]).astype(x.dtype)")
+  elif gate == "head":
+    w.add("p = (k * write[..., None]).astype(x.dtype)")
+
+
+_CHANNEL = {"channel": "value channel (GDN-2, 2605.22791)"}
+
+
+def _gate(
+  w: Writer, genome: Genes, name: str, width: str, each: str, top: str
+) -> None:
+  """Adds a sigmoid gate `name` a head or a channel, times `top`."""
+  if each == "channel":
+    w.low_rank(name, f"heads * {width}")
+    logit = f"split(project(self.{name}_in, self.{name}_out))"
+    shape = f"(heads, {width})"
+  else:
+    w.param(f"self.w_{name} = weight(dim, heads)")
+    logit, shape = f"project(self.w_{name})", "(heads,)"
+  w.add(f"logit = {logit}.astype(jnp.float32)")
+  start = genome["gate_bias"]
+  if start in ("open", "closed"):
+    value = 2.0 if start == "open" else -2.0
+    w.param(
+      f"self.{name}_bias = nnx.Param(jnp.full({shape}, {value}, jnp.float32))"
+    )
+    w.add(f"logit = logit + self.{name}_bias[...]")
+  elif start == "deep":
+    w.param(
+      f"self.{name}_slope = nnx.Param(jnp.full({shape}, 4.0, jnp.float32))"
+    )
+    w.add(f"logit = logit + self.{name}_slope[...] * (ctx.depth - 0.5)")
+  w.add(f"{name} = {top}jax.nn.sigmoid(logit)")
+
+
+def _memory(w: Writer, genome: Genes) -> None:
+  gate = genome["write_gate"]
+  value = "v" if gate == "none" else "written"
+  # With neither gate the state is overwritten outright.
+  back = "k" if gate == "none" and genome["erase"] == "tied" else "p"
+  if genome["read"] == "corrected":
+    w.param("self.correction = nnx.Param(jnp.full((heads, 1), 0.02))")
+    w.comment(
+      "Read with the query less a learned share of the key (Comba, 2506.02475)."
+    )
+    w.add("q = q - (k * self.correction[...]).astype(x.dtype)")
+  decayed = "" if genome["decay"] == "none" else "a "
+  last = "" if genome["decay"] == "none" else ", g"
+  if genome["update"] == "delta":
+    w.comment(
+      f"Delta rule: S <- {decayed}S + k ({value} - ({decayed}S)^T {back})^T."
+    )
+    w.operate("o", "delta_rule", f"q, k, {value}, {back}{last}")
+  else:
+    w.comment(f"Additive memory: S <- {decayed}S + k {value}^T.")
+    w.operate("o", "linear_attention", f"q, k, {value}{last}")
+  if genome["read"] == "bonus":
+    w.param("self.bonus = nnx.Param(jnp.zeros((heads, key_dim), jnp.float32))")
+    w.comment("Extra weight on the current token (RWKV-6, 2404.05892).")
+    w.add(f"""
+      match = jnp.sum(q * self.bonus[...] * k, axis=-1, keepdims=True)
+      o = o + (match * {value}).astype(x.dtype)
+      """)
+
+
+def _output(w: Writer, genome: Genes) -> None:
+  norm, gate = genome["out_norm"], genome["out_gate"]
+  if norm in ("rms", "layer"):
+    w.helpers.add(norm)
+    w.param("self.gain = nnx.Param(jnp.ones((value_dim,), jnp.float32))")
+    w.comment(f"{'RMS' if norm == 'rms' else 'Layer'} norm of each head.")
+    w.add(f"o = {norm}_norm(o) * self.gain[...]")
+  else:
+    w.comment("Output.")
+  w.add("o = o.reshape(*x.shape[:2], -1)")
+  if norm == "full":
+    w.helpers.add("rms")
+    w.param(
+      "self.gain = nnx.Param(jnp.ones((heads * value_dim,), jnp.float32))"
+    )
+    w.add("o = rms_norm(o) * self.gain[...]")
+  if gate in ("silu", "sigmoid"):
+    w.param("self.w_gate = weight(dim, heads * value_dim)")
+    w.add(f"o = o * jax.nn.{gate}(project(self.w_gate))")
+  elif gate == "low_rank":
+    w.low_rank("gate", "heads * value_dim")
+    w.add("o = o * jax.nn.sigmoid(project(self.gate_in, self.gate_out))")
+  w.param("self.w_o = weight(heads * value_dim, dim)")
+  y = "o.astype(x.dtype) @ self.w_o[...].astype(x.dtype)"
+  scale = genome["out_scale"]
+  if scale == "learned":
+    w.param("self.scale = nnx.Param(jnp.ones((dim,), jnp.float32))")
+    w.add(f"y = {y}")
+    w.add("return (y * self.scale[...]).astype(x.dtype)")
+  elif scale == "depth":
+    w.add(f"y = {y}")
+    w.comment("Later layers speak more softly.")
+    w.add("return (y * jax.lax.rsqrt(1 + 3 * ctx.depth)).astype(x.dtype)")
+  else:
+    w.add(f"return {y}")

@@ -1,0 +1,209 @@
+"""Every genome renders to a Program of its own that a person can read."""
+
+import ast
+import itertools
+import random
+
+import pytest
+
+from asi_evolve_jax.programs.genome import feature
+from asi_evolve_jax.programs.source import program_id
+from asi_evolve_jax.tracks.architecture.baselines import baselines
+from asi_evolve_jax.tracks.architecture.published import PUBLISHED
+from asi_evolve_jax.tracks.architecture.space import (
+  GENES,
+  RULES,
+  ArchitectureSpace,
+)
+
+SPACE = ArchitectureSpace()
+ALLOWED = {
+  "jax",
+  "jax.numpy",
+  "flax",
+  "pallas_kernels.delta_rule",
+  "pallas_kernels.linear_attention",
+  "pallas_kernels.short_conv",
+}
+
+
+def landmarks():
+  return [SPACE.genome(**p.genes) for p in PUBLISHED.values()]
+
+
+def check_source(source):
+  """Asserts what holds for every Program of the space; returns its id."""
+  tree = ast.parse(source)
+  lines = source.splitlines()
+  assert max(map(len, lines)) <= 80, max(lines, key=len)
+  assert not any(a == b == c == "" for a, b, c in _triples(lines[30:]))
+  written = sum(bool(line.strip()) for line in lines)
+  assert 40 <= written <= 160
+  imported, defined = set(), set()
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      imported.update(alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      imported.add(node.module)
+    elif isinstance(node, ast.FunctionDef):
+      defined.add(node.name)
+  assert imported <= ALLOWED
+  assert "TokenMixer" in {
+    n.name for n in tree.body if isinstance(n, ast.ClassDef)
+  }
+  # No dead code: what is defined, imported or stored is used.
+  names = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name)]
+  for name in defined - {"__init__", "__call__", "split"}:
+    assert name in names, name
+  for module in imported:
+    if module.startswith("pallas_kernels."):
+      assert module.rsplit(".", 1)[1] in names
+  attributes = [
+    (n.attr, isinstance(n.ctx, ast.Store))
+    for n in ast.walk(tree)
+    if isinstance(n, ast.Attribute)
+    and isinstance(n.value, ast.Name)
+    and n.value.id == "self"
+  ]
+  stored = {name for name, stores in attributes if stores}
+  loaded = {name for name, stores in attributes if not stores}
+  assert stored == loaded
+  return program_id(source)
+
+
+def _triples(lines):
+  return zip(lines, lines[1:], lines[2:], strict=False)
+
+
+def test_every_step_from_a_published_mixer_is_a_program_of_its_own():
+  genomes = {}
+  for genome in landmarks():
+    for move in SPACE.moves(genome):
+      child = SPACE.apply(genome, [move])
+      assert child[move.gene] == move.new
+      assert child != genome
+      genomes[tuple(sorted(child.items()))] = child
+    genomes[tuple(sorted(genome.items()))] = genome
+  assert len(genomes) > 400
+  ids = {check_source(SPACE.render(g)) for g in genomes.values()}
+  assert len(ids) == len(genomes)
+
+
+def test_random_genomes_render_to_programs_of_their_own():
+  rng = random.Random(0)
+  genomes = {}
+  for _ in range(150):
+    genome = SPACE.sample(rng)
+    assert SPACE.repair(genome) == genome
+    genomes[tuple(sorted(genome.items()))] = genome
+  assert len(genomes) >= 145
+  ids = {check_source(SPACE.render(g)) for g in genomes.values()}
+  assert len(ids) == len(genomes)
+
+
+def test_every_value_of_every_gene_is_reached_and_rendered():
+  rng = random.Random(1)
+  reached = set()
+  for _ in range(3000):
+    reached.update(SPACE.features(SPACE.sample(rng)))
+  wanted = {feature(g.name, v) for g in GENES for v in g.values}
+  assert reached == wanted
+
+
+# Genes whose conditions and rules hang together; all others are free.
+GROUPS = (
+  ("update", "qk_norm", "write_gate", "erase", "beta", "gate_bias"),
+  ("decay", "decay_param", "decay_init", "key_tie", "qk_heads"),
+  ("conv", "conv_on"),
+  (
+    "second_path",
+    "local_path",
+    "fusion",
+    "gate_input",
+    "gate_floor",
+    "path_norm",
+  ),
+)
+
+
+def test_size_of_the_space():
+  values = {g.name: g.values for g in GENES}
+  size = 1
+  for group in GROUPS:
+    size *= len(
+      {
+        tuple(SPACE.genome(**dict(zip(group, choice, strict=True))).values())
+        for choice in itertools.product(*(values.pop(name) for name in group))
+      }
+    )
+  for free in values.values():
+    size *= len(free)
+  assert size > 10**12
+  assert 20 <= len(GENES) <= 30
+
+
+def test_inactive_genes_do_not_make_programs():
+  plain = SPACE.genome(update="additive", decay="none")
+  noisy = {**plain, "erase": "channel", "beta": "negative", "fusion": "sigmoid"}
+  assert SPACE.repair(noisy) == plain
+  assert SPACE.render(noisy) == SPACE.render(plain)
+
+
+@pytest.mark.parametrize(("gene", "value", "impossible", "instead"), RULES)
+def test_rules_replace_what_cannot_stand(gene, value, impossible, instead):
+  rng = random.Random(2)
+  replaced = 0
+  for _ in range(300):
+    genome = {g.name: rng.choice(g.values) for g in GENES}
+    genome.update({gene: value, "update": "delta"})
+    fixed = SPACE.repair(genome)
+    assert not (fixed[gene] == value and impossible(fixed))
+    if impossible({**fixed, gene: value}):
+      assert fixed[gene] == instead
+      replaced += 1
+  assert replaced
+
+
+def test_crossover_and_moves_stay_in_the_space():
+  rng = random.Random(3)
+  for a, b in itertools.pairwise(landmarks()):
+    child = SPACE.crossover(a, b, rng)
+    assert SPACE.repair(child) == child
+    moves = SPACE.difference(a, b)
+    assert SPACE.apply(a, moves) == b
+
+
+def test_titles_name_the_nearest_published_mixer():
+  for name, published in PUBLISHED.items():
+    assert SPACE.title(SPACE.genome(**published.genes)) == name
+  gated = SPACE.genome(**PUBLISHED["gated_deltanet"].genes)
+  assert (
+    SPACE.title({**gated, "decay_param": "bounded"})
+    == "gated_deltanet, decay_param=bounded"
+  )
+  rng = random.Random(4)
+  assert max(len(SPACE.title(SPACE.sample(rng))) for _ in range(200)) < 80
+
+
+def test_baselines_are_candidates_like_any_other():
+  found = {b.name: b for b in baselines()}
+  assert list(found) == [
+    "softmax",
+    "linear",
+    "retnet",
+    "scalar_gated",
+    "deltanet",
+    "gated_deltanet",
+  ]
+  assert len({program_id(b.source) for b in found.values()}) == 6
+  for name, baseline in found.items():
+    assert "arXiv:" in baseline.motivation
+    if name == "softmax":
+      assert baseline.genome is None
+    else:
+      assert SPACE.render(baseline.genome) == baseline.source
+  # Gated DeltaNet is DeltaNet with a decay and an output gate.
+  moves = SPACE.difference(
+    found["deltanet"].genome, found["gated_deltanet"].genome
+  )
+  assert {m.gene for m in moves} == {"decay", "out_gate"}
