@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from rich.console import Console
 from rich.table import Table
 
@@ -45,6 +45,7 @@ def main(argv: list[str]) -> int:
   if _JSON.value and not Path(_JSON.value).resolve().parent.is_dir():
     print(f"--json: no folder for {_JSON.value}", file=sys.stderr)
     return 2
+  logging.set_verbosity(logging.WARNING)
   rows = _measure(argv[1])
   _print(argv[1], rows)
   if _JSON.value:

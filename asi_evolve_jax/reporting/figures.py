@@ -4,12 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
-
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import OK, SEARCH
 from asi_evolve_jax.tracks.base import Metric
@@ -61,6 +55,12 @@ def draw_progress(
     baselines: name -> score, drawn as lines.
     path: to write.
   """
+  # A second of import, and only at the end of a run.
+  import matplotlib
+
+  matplotlib.use("Agg")
+  import matplotlib.pyplot as plt
+
   curve = progress_curve(view, rung, metric)
   figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
   tried = []

@@ -1,0 +1,69 @@
+"""Linear-attention architectures on real text, at CPU scale.
+
+`:cpu` is an hour on two cores: models of 0.9M parameters on 0.8M bytes at the
+rung `explore`, the size at which published mixers differ by several times the
+seed spread. `:random` is the same hour with the symbolic proposer replaced by
+uniform sampling of the same space.
+
+  python -m launch.evolve --config=configs/architecture.py:cpu
+  python -m launch.evolve --config=configs/architecture.py:random
+"""
+
+import ml_collections
+
+VARIANTS = ("cpu", "random")
+
+
+def get_config(variant: str = "cpu") -> ml_collections.ConfigDict:
+  """Returns the run; `variant` is one of VARIANTS."""
+  if variant not in VARIANTS:
+    raise ValueError(f"no variant {variant!r} here: use one of {VARIANTS}")
+  config = ml_collections.ConfigDict()
+  config.name = f"architecture-{variant}"
+  config.track = "architecture"
+  config.run_dir = ""  # runs/<name>
+  config.seed = 0
+  config.rounds = 1000
+  config.time_limit = 3600.0
+  config.target_score = ml_collections.config_dict.placeholder(float)
+  config.patience = 0
+  config.durable = True
+  config.track_options = {
+    "corpus": {"name": "mix-v1", "slice_mb": 0.0},
+    "model": {"dim": 128, "layers": 4, "heads": 4, "mlp_ratio": 4.0},
+  }
+  shapes = {"batch": 8, "time": 256, "lr": 3e-3}
+  config.ladder = (
+    {
+      "name": "quick",
+      "seeds": (0,),
+      "deadline_s": 300.0,
+      "promote": 0.34,
+      "options": {**shapes, "steps": 60, "warmup": 20, "eval_windows": 64},
+    },
+    {
+      "name": "explore",
+      "seeds": (0,),
+      "deadline_s": 1800.0,
+      "options": {**shapes, "steps": 400, "warmup": 40, "eval_windows": 128},
+    },
+  )
+  config.verify = {
+    "finalists": 0,
+    "reference": "deltanet",
+    "rung": {
+      "name": "verify",
+      "seeds": (101, 102, 103),
+      "deadline_s": 3600.0,
+      "options": {**shapes, "steps": 400, "warmup": 40, "eval_windows": 256},
+    },
+  }
+  config.researcher = {
+    "proposer": "random" if variant == "random" else "symbolic",
+    "queue": 1,
+    "batch": 4,
+    "knowledge": 4,
+  }
+  config.sampler = {"name": "ucb1"}
+  config.workers = {"count": 0, "memory_gb": 6.0}
+  return config

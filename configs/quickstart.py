@@ -1,0 +1,86 @@
+"""The main job: minutes on two cores, models of 0.1-0.2M parameters.
+
+Six published mixers and a dozen candidates are trained on a slice of real
+text; finalists and baselines get three further fresh seeds and held-out text.
+
+  make evolve
+  python -m launch.evolve --config=configs/quickstart.py:smoke
+
+`:smoke` is the whole loop, tiny, on text that every machine with JAX has.
+"""
+
+import ml_collections
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """Returns the run; `variant` is "" or "smoke"."""
+  if variant not in ("", "smoke"):
+    raise ValueError(f"no variant {variant!r} here: use quickstart.py:smoke")
+  config = ml_collections.ConfigDict()
+  config.name = "quickstart"
+  config.track = "architecture"
+  config.run_dir = ""  # runs/<name>
+  config.seed = 0
+  config.rounds = 14
+  config.time_limit = 0.0
+  config.target_score = ml_collections.config_dict.placeholder(float)
+  config.patience = 0
+  config.durable = True
+  config.track_options = {
+    "corpus": {"name": "mix-v1", "slice_mb": 8.0},
+    "model": {"dim": 64, "layers": 3, "heads": 2, "mlp_ratio": 3.0},
+  }
+  shapes = {"batch": 8, "time": 128, "lr": 4e-3, "checkpoint_s": 0.0}
+  config.ladder = (
+    {
+      "name": "quick",
+      "seeds": (0,),
+      "deadline_s": 90.0,
+      "promote": 0.5,
+      "options": {**shapes, "steps": 40, "warmup": 10, "eval_windows": 64},
+    },
+    {
+      "name": "explore",
+      "seeds": (0,),
+      "deadline_s": 240.0,
+      "options": {**shapes, "steps": 200, "warmup": 20, "eval_windows": 128},
+    },
+  )
+  config.verify = {
+    "finalists": 2,
+    "reference": "deltanet",
+    "rung": {
+      "name": "verify",
+      "seeds": (101, 102, 103),
+      "deadline_s": 600.0,
+      "options": {**shapes, "steps": 200, "warmup": 20, "eval_windows": 256},
+    },
+  }
+  config.researcher = {"proposer": "symbolic", "queue": 1, "knowledge": 4}
+  config.sampler = {"name": "ucb1"}
+  config.workers = {"count": 0, "memory_gb": 6.0}
+  if variant == "smoke":
+    _smoke(config)
+  return config
+
+
+def _smoke(config: ml_collections.ConfigDict) -> None:
+  config.name = "quickstart-smoke"
+  config.rounds = 2
+  config.durable = False
+  config.track_options = {
+    "corpus": {"name": "floor-v1", "slice_mb": 0.5},
+    "model": {"dim": 32, "layers": 1, "heads": 1, "mlp_ratio": 2.0},
+  }
+  tiny = {"batch": 4, "time": 64, "warmup": 2, "checkpoint_s": 0.0}
+  config.ladder = (
+    {
+      "name": "explore",
+      "seeds": (0,),
+      "deadline_s": 60.0,
+      "options": {**tiny, "steps": 10, "eval_windows": 8},
+    },
+  )
+  config.verify.finalists = 1
+  config.verify.rung.seeds = (101, 102)
+  config.verify.rung.options = {**tiny, "steps": 10, "eval_windows": 8}
