@@ -86,7 +86,8 @@ class Limits:
 
 def is_secret(name: str) -> bool:
   """Whether an environment variable of this name may hold a secret."""
-  return any(part in name.upper() for part in _SECRET_PARTS)
+  upper = name.upper().replace("AUTHOR", "")  # GIT_AUTHOR_NAME
+  return any(part in upper for part in _SECRET_PARTS)
 
 
 def secret_values(environ: Mapping[str, str] | None = None) -> list[str]:

@@ -421,14 +421,15 @@ def _default_pool(settings: RunSettings, track: Track) -> WorkerPool:
   workers = settings.workers
   preload = [name for stage in track.stages for name in stage.preload]
   preload += [stage.entry.partition(":")[0] for stage in track.stages]
-  # Drivers of accelerators reserve address space by the terabyte.
-  cpu = os.environ.get("JAX_PLATFORMS", "cpu") == "cpu"
+  memory, cores = 0, (None,) * (workers.count or 1)
+  if os.environ.get("JAX_PLATFORMS", "cpu") == "cpu":
+    memory = int(workers.memory_gb * 2**30)
+    cores = default_cores(workers.count, workers.pin)
+  # An accelerator belongs to one process at a time, and its driver reserves
+  # address space by the terabyte.
   return WorkerPool(
     preload,
-    Limits(
-      memory_bytes=int(workers.memory_gb * 2**30) if cpu else 0,
-      silence_s=workers.lease_ttl_s,
-    ),
-    default_cores(workers.count, workers.pin),
+    Limits(memory_bytes=memory, silence_s=workers.lease_ttl_s),
+    cores,
     warm=workers.warm,
   )
