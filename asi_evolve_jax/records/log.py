@@ -100,12 +100,14 @@ class Cursor:
   def _advance(
     self, names: list[str], keys: set[int], records: int, swept: float | None
   ) -> None:
+    newest = -1
     for name in names:
       bucket = _bucket_of(name)
       self._entries.setdefault(bucket, set()).add(hash(name))
-      if bucket > self.bucket:
-        self.bucket = bucket
-        self._newest.append((time.monotonic(), bucket))
+      newest = max(newest, bucket)
+    if newest > self.bucket:
+      self.bucket = newest
+      self._newest.append((time.monotonic(), newest))
     self._keys |= keys
     self.records += records
     self._started = True

@@ -189,7 +189,7 @@ class Analysis(Record):
   # low, high and better are None where nothing can be said.
   comparisons: tuple[dict[str, Any], ...] = ()
   # {"feature", "effect", "low", "high", "n", "rung"}; effect > 0 means better
-  # than the mean of the gene's other values, all else equal.
+  # than the mean over the gene's values, all else equal.
   effects: tuple[dict[str, Any], ...] = ()
   lessons: tuple[str, ...] = ()
 

@@ -179,8 +179,9 @@ class Store:
     return f"{self.url}{path}/"
 
   def _count(self, name: str, n: int) -> None:
-    with self._count_lock:
-      self.operations[name] += n
+    if n:
+      with self._count_lock:
+        self.operations[name] += n
 
   def _wait(self, future: Any, what: str) -> Any:
     try:
