@@ -222,7 +222,8 @@ def feature_effects(
     level: of the intervals.
     choice: names what a feature is one value of. Where each row has one value
       of a choice, only differences between its values are known; an effect is
-      then the difference to the mean of the choice's other values.
+      then the difference to the mean over the choice's values, so the gain of
+      a change is the difference of two effects.
 
   Returns:
     One Effect for each feature that some rows have and some lack, largest
@@ -262,10 +263,11 @@ def feature_effects(
 
 
 def _contrasts(choices: Sequence[str]) -> np.ndarray:
-  """Returns [features, features]: each against the others of its choice."""
+  """Returns [features, features]: each against the mean of its choice."""
   same = np.asarray([[a == b for a in choices] for b in choices])
-  others = same & ~np.eye(len(choices), dtype=bool)
-  return np.eye(len(choices)) - others / np.maximum(others.sum(1), 1)[:, None]
+  # A feature without rivals is against its absence, as it stands.
+  means = np.where(same.sum(1) > 1, same / same.sum(1), 0.0)
+  return np.eye(len(choices)) - means
 
 
 def _ridge(

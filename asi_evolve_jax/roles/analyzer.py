@@ -29,7 +29,8 @@ from asi_evolve_jax.tracks.base import Track
 log = logging.getLogger(__name__)
 
 PAIR_PRIORITY = 50
-# Features listed in an Analysis beyond those the child changed.
+# Features listed in an Analysis beyond those the child changed. The first one
+# after a regression lists all: readers keep the latest figure of each feature.
 _LISTED = 20
 # Records in one commit, about; the rest waits for the next step.
 _BATCH = 200
@@ -88,6 +89,7 @@ class Analyzer:
     self._table = effects_lib.EffectTable(
       track.space, track.metric.gain(1.0, 0.0), rungs
     )
+    self._told = 0  # regressions whose whole table was written
     self._noise: dict[str, effects_lib.SeedNoise] = {}
     self._children: dict[str, list[str]] = {}
     # Program ids to look at, in the order they came; a dict is an ordered set.
@@ -224,10 +226,13 @@ class Analyzer:
     rung = self._table.rung()
     table = self._table.effects(rung)
     changed = effects_lib.changed_features(proposal)
-    strongest = sorted(
+    ordered = sorted(
       table.values(), key=lambda e: (-effects_lib.strength(e), e.feature)
-    )[:_LISTED]
-    listed = {e.feature: e for e in strongest}
+    )
+    if self._table.fits == self._told:
+      ordered = ordered[:_LISTED]
+    self._told = self._table.fits
+    listed = {e.feature: e for e in ordered}
     listed.update({f: table[f] for f in changed if f in table})
     effects = tuple(effects_lib.as_dict(e, rung) for e in listed.values())
     lessons = (

@@ -144,7 +144,10 @@ class CognitionRole:
       f"{high:+.4g}, {effect['n']} programs at {effect.get('rung', '')})"
     )
     verdict = {1: "helps", -1: "hurts", 0: "is undecided"}[sign]
-    text = f"In this run {feature} {verdict}: {size}, other features equal."
+    text = (
+      f"In this run {feature} {verdict}: {size}, against the mean over the "
+      "values of this gene, other features equal."
+    )
     before = _verdict(old) if old is not None else sign
     if old is not None and before != sign:
       was = {1: "help", -1: "hurt", 0: "be undecided"}[before]

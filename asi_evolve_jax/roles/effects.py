@@ -87,6 +87,9 @@ class EffectTable:
   A regression costs more the more Programs there are, so it is run again only
   when the Programs it would see have changed by a tenth, and by 4 at least:
   summed over a run the cost of a Result stays flat.
+
+  Attributes:
+    fits: regressions made so far, over all rungs.
   """
 
   def __init__(self, space: Space, gain_sign: float, rungs: tuple[str, ...]):
@@ -102,6 +105,7 @@ class EffectTable:
     # rung -> Program -> features, gain, number of seeds
     self._rows: dict[str, dict[str, tuple[frozenset[str], float, int]]] = {}
     self._new: dict[str, int] = {}
+    self.fits = 0
     self._tables: dict[str, dict[str, Effect]] = {}
 
   def observe(
@@ -141,6 +145,7 @@ class EffectTable:
       )
       self._tables[rung] = {e.feature: e for e in found if _is_finite(e)}
       self._new[rung] = 0
+      self.fits += 1
     return self._tables[rung]
 
 

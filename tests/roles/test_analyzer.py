@@ -194,10 +194,26 @@ def test_effects_over_the_history_find_what_helps(records, run):
   assert effects["update=additive"]["high"] < 0
   assert effects["norm=rms"]["low"] < 0 < effects["norm=rms"]["high"]
   assert effects["decay=scalar"]["rung"] == "quick"
-  # Strongest first, except that what the child changed is always there.
+  # What the child changed is always there.
   for analysis in analyses[-3:]:
     changed = analysis.text.split("Changed ")[1].split(".")[0]
     assert changed in {e["feature"] for e in analysis.effects}
+
+
+def test_a_new_table_is_written_whole_and_once(records, run, monkeypatch):
+  monkeypatch.setattr("asi_evolve_jax.roles.analyzer._LISTED", 2)
+  measure_space(run, noise=0.01)
+  role = analyzer(records)
+  drain(role)
+  first, *others = all_of(records, "analysis")
+  assert len(first.effects) == sum(len(g.values) for g in SPACE.genes)
+  assert all(len(a.effects) <= 3 for a in others)
+  for n in range(4):
+    child = run.propose(f"late{n}", genomes()[n], (schema.digest("root"),))
+    run.measure(child, {0: 2.4})
+    drain(role)
+  late = all_of(records, "analysis")[-4:]
+  assert [len(a.effects) > 3 for a in late] == [False, False, False, True]
 
 
 def test_regressions_are_rare(records, run, monkeypatch):
