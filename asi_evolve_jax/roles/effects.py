@@ -93,11 +93,11 @@ class EffectTable:
   """
 
   def __init__(self, space: Space, gain_sign: float, rungs: tuple[str, ...]):
-    """Args:
-
-    space: gives the features of genomes.
-    gain_sign: +1 where larger scores are better, -1 where smaller ones are.
-    rungs: names, lowest first.
+    """
+    Args:
+      space: gives the features of genomes.
+      gain_sign: +1 where larger scores are better, -1 where smaller ones are.
+      rungs: names, lowest first.
     """
     self._space = space
     self._sign = gain_sign
