@@ -13,6 +13,8 @@ import psutil
 import pytest
 
 from asi_evolve_jax.records import Records, View
+from asi_evolve_jax.supervisor.run import open_or_create, settings_from
+from configs.circle_packing import get_config
 
 ROOT = Path(__file__).resolve().parents[1]
 ROLES = ("researcher", "engineer", "analyzer", "cognition", "verifier")
@@ -111,10 +113,11 @@ def test_every_role_and_then_all_killed_and_the_run_goes_on(tmp_path):
   process = _start(tmp_path)
   try:
     _wait_for(lambda: _results(tmp_path) >= 2)
+    children = psutil.Process(process.pid).children()
+    commands = {child: child.cmdline() for child in children}
     for role in ROLES:
-      for child in psutil.Process(process.pid).children():
-        if f"launch.{role}" in child.cmdline():
-          child.kill()
+      (child,) = [c for c, line in commands.items() if f"launch.{role}" in line]
+      child.kill()
     _wait_for(lambda: _results(tmp_path) >= 4)
     family = psutil.Process(process.pid).children(recursive=True)
   finally:
@@ -159,11 +162,12 @@ def test_two_supervisors_on_one_run_do_no_harm(tmp_path):
 
 
 def test_another_config_is_refused_with_the_difference(tmp_path):
-  code, _, err = _finish(_start(tmp_path, "--config.rounds=0"))
-  assert code == 0, err
+  config = get_config("smoke")
+  config.run_dir = str(tmp_path)
+  open_or_create(settings_from(config))
   code, _, err = _finish(_start(tmp_path, "--config.rounds=7"))
   assert code == 2
-  assert "config.rounds: 0 -> 7" in err
+  assert "config.rounds: 6 -> 7" in err
 
 
 def test_a_wrong_setting_is_refused_with_the_remedy(tmp_path):
