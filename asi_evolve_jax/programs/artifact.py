@@ -17,7 +17,7 @@ import dataclasses
 import json
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -84,7 +84,7 @@ class Header:
   batch: int
   time: int
   dim: int
-  dtype: str  # of x and y; parameters keep their own and are cast inside
+  dtype: str  # of x and y; parameters have their own
   parameters: tuple[Parameter, ...]
   sections: dict[str, int]  # name -> bytes, in order
   artifact_hash: str
@@ -100,12 +100,13 @@ class Traceable:
 
   Attributes:
     init: key -> params, a nested dict of arrays named by text.
-    apply: (params, x [batch, time, dim], depth []) -> y, in x's dtype;
-      floating parameters are cast to it.
+    apply: (params, x [batch, time, dim], depth []) -> y. Parameters come as
+      they are kept, float32; the mixer casts what it multiplies x with.
     dim: width of x.
     params: nested dict of ShapeDtypeStruct.
-    module: the abstract module, for checks.
-    rest: abstract leaves of the module that are no nnx.Param.
+    others: names of arrays that the constructor keeps outside of nnx.Param.
+    leftovers: names of what a call left in the module (sow, state), known once
+      `apply` has been traced.
   """
 
   def __init__(self, mixer_class: Callable[..., nnx.Module], config: Any):
@@ -114,9 +115,12 @@ class Traceable:
 
     self._build = build
     self.dim = int(config.dim)
+    self.leftovers: tuple[str, ...] = ()
     key = jax.eval_shape(lambda: jax.random.key(0))
-    self.module = nnx.eval_shape(build, key)
-    self._graph, state, self.rest = nnx.split(self.module, nnx.Param, ...)
+    module = nnx.eval_shape(build, key)
+    self._graph, state, rest = nnx.split(module, nnx.Param, ...)
+    variables = [".".join(map(str, p)) for p, _ in nnx.to_flat_state(rest)]
+    self.others = tuple(dict.fromkeys([*variables, *_stray(module)]))
     leaves, self._tree = jax.tree_util.tree_flatten_with_path(state)
     self._paths = [_path(entries) for entries, _ in leaves]
     self.params = self._nested([leaf for _, leaf in leaves])
@@ -129,12 +133,12 @@ class Traceable:
     self, params: Mapping[str, Any], x: jax.Array, depth: jax.Array
   ) -> jax.Array:
     leaves = [_lookup(params, path) for path in self._paths]
-    cast = [
-      p.astype(x.dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p
-      for p in leaves
-    ]
-    state = jax.tree.unflatten(self._tree, cast)
-    return nnx.merge(self._graph, state)(x, MixerContext(depth))
+    state = jax.tree.unflatten(self._tree, leaves)
+    module = nnx.merge(self._graph, state)
+    y = module(x, MixerContext(depth))
+    others = nnx.to_flat_state(nnx.state(module, nnx.Not(nnx.Param)))
+    self.leftovers = tuple(".".join(map(str, path)) for path, _ in others)
+    return y
 
   def _nested(self, leaves: list[Any]) -> dict[str, Any]:
     return nested(dict(zip(self._paths, leaves, strict=True)))
@@ -163,7 +167,7 @@ def trace(
     The Artifact: a header and the serialised functions, for `load`.
 
   Raises:
-    ArtifactError: if it has variables that are no nnx.Param, or its result is
+    ArtifactError: if it keeps arrays that are no nnx.Param, or its result is
       not [batch, time, dim] of `dtype`, or it calls what is not allowed.
   """
   if platform not in CUSTOM_CALLS:
@@ -171,10 +175,10 @@ def trace(
       f"platform {platform!r} is none of {', '.join(CUSTOM_CALLS)}."
     )
   subject = mixer if isinstance(mixer, Traceable) else Traceable(mixer, config)
-  if jax.tree.leaves(subject.rest):
+  if subject.others:
     raise ArtifactError(
-      "a mixer's variables must all be nnx.Param; it also holds "
-      f"{jax.tree.leaves(subject.rest)}."
+      "a mixer's arrays must all be nnx.Param; it also holds "
+      f"{', '.join(subject.others)}."
     )
   x = jax.ShapeDtypeStruct((batch, time, subject.dim), jnp.dtype(dtype))
   depth = jax.ShapeDtypeStruct((), jnp.float32)
@@ -449,6 +453,24 @@ def nested(leaves: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
       node = node.setdefault(name, {})
     node[path[-1]] = leaf
   return tree
+
+
+def _stray(node: Any, name: str = "") -> Iterator[str]:
+  """Yields the names of arrays in plain attributes, which NNX takes as static.
+
+  Made in the constructor they are tracers of a trace that is over.
+  """
+  if isinstance(node, jax.Array):
+    yield name
+  elif isinstance(node, nnx.Module):
+    for key, value in vars(node).items():
+      yield from _stray(value, f"{name}.{key}".lstrip("."))
+  elif isinstance(node, (list, tuple)):
+    for i, value in enumerate(node):
+      yield from _stray(value, f"{name}[{i}]")
+  elif isinstance(node, dict):
+    for key, value in node.items():
+      yield from _stray(value, f"{name}[{key!r}]")
 
 
 def _path(entries: Any) -> tuple[str, ...]:

@@ -117,7 +117,7 @@ def test_trains_inside_scan_and_checkpoint(payload, remat):
 
 def test_bfloat16_keeps_master_parameters():
   payload = artifact.trace(
-    build(BASE.replace("(1.0 + ctx.depth)", "1.0")),
+    build(BASE.replace("y * (1.0 + ctx.depth)", "y.astype(x.dtype)")),
     Config(),
     **SHAPE,
     dtype=jnp.bfloat16,
@@ -185,13 +185,30 @@ class TokenMixer(nnx.Module):
   assert hash_of(source) != hash_of(source.replace("* self.b", "* self.a"))
 
 
-def test_rejects_other_variables():
-  source = BASE + "    \n"
-  source = source.replace(
-    "rngs=rngs)\n\n", "rngs=rngs)\n    self.n = nnx.Variable(jnp.zeros(3))\n\n"
-  )
-  with pytest.raises(artifact.ArtifactError, match=r"must all be nnx\.Param"):
+@pytest.mark.parametrize(
+  ("line", "name"),
+  [
+    ("self.count = nnx.Variable(jnp.zeros(3))", "count"),
+    ("self.rngs = rngs", r"rngs\.default"),
+    ("self.slopes = jnp.ones(3)", "slopes"),
+    ("self.slopes = [jnp.ones(3)]", r"slopes\[0\]"),
+  ],
+)
+def test_rejects_arrays_outside_of_params(line, name):
+  source = BASE.replace("rngs=rngs)\n\n", f"rngs=rngs)\n    {line}\n\n")
+  assert source != BASE
+  with pytest.raises(
+    artifact.ArtifactError, match=rf"must all be nnx\.Param.* {name}"
+  ):
     artifact.trace(build(source), Config(), **SHAPE)
+
+
+def test_numbers_and_functions_are_no_arrays():
+  source = BASE.replace(
+    "rngs=rngs)\n\n",
+    "rngs=rngs)\n    self.slopes = (0.5, 0.25)\n    self.act = jax.nn.silu\n\n",
+  )
+  artifact.trace(build(source), Config(), **SHAPE)
 
 
 def test_rejects_a_wrong_result():
