@@ -265,7 +265,9 @@ class Analyzer:
     features = effects_lib.features_of(self._track.space, proposal)
     changed = set(effects_lib.changed_features(proposal))
     lines = [f"# {proposal.name} ({proposal.program[:12]})", ""]
-    lines += [f"Changed {_change(proposal)}."]
+    lines += [
+      f"Changed {_change(proposal)}." if changed else "No parent was changed."
+    ]
     lines += [f"It is {', '.join(sorted(features))}."] if features else []
     lines += ["", "## Measured", ""]
     lines += [f"- {_measured(r)}" for r in own]
