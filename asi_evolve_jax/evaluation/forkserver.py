@@ -61,9 +61,11 @@ def main(control: int, config: dict[str, Any]) -> None:
   """Serves until the other end of `control` closes."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   limits_lib.become_subreaper()
-  server = _Server(
-    socket.socket(fileno=control), limits_lib.Limits(**config["limits"])
+  limits = limits_lib.Limits(**config["limits"])
+  limits = dataclasses.replace(
+    limits, processes=limits.processes + limits_lib.threads_of_user()
   )
+  server = _Server(socket.socket(fileno=control), limits)
   try:
     for name in config["preload"]:
       importlib.import_module(name)

@@ -69,7 +69,8 @@ class Limits:
     memory_bytes: address space beyond what the preloaded modules hold; 0: no
       limit (accelerator drivers reserve far more than they use).
     file_bytes: largest single file that it may write.
-    processes: processes and threads of this user (root is exempt).
+    processes: processes and threads of this user beyond those that it has when
+      the fork server starts (root is exempt).
     reply_bytes: largest reply taken from it.
     log_bytes: most of its output kept on disk.
     silence_s: its processes are killed when the Engineer has not polled for
@@ -220,6 +221,20 @@ def children_of(pid: int) -> list[int]:
   return result
 
 
+def threads_of_user() -> int:
+  """Returns how many threads this user's processes have now."""
+  count = 0
+  try:
+    entries = os.listdir("/proc")
+  except OSError:
+    return 0
+  for entry in entries:
+    with contextlib.suppress(OSError):
+      if entry.isdigit() and os.stat(f"/proc/{entry}").st_uid == os.getuid():
+        count += len(os.listdir(f"/proc/{entry}/task"))
+  return count
+
+
 def kill_group(pid: int) -> None:
   """Kills process `pid` and the process group that it leads, if it is there."""
   for kill in (os.killpg, os.kill):
@@ -228,8 +243,16 @@ def kill_group(pid: int) -> None:
 
 
 def last_useful_lines(text: str, limit: int = 1500) -> str:
-  """Returns the end of a log: its last traceback, or its last lines."""
-  lines = [line.rstrip()[:400] for line in text.splitlines() if line.strip()]
+  """Returns the end of a log: its last traceback, or its last lines.
+
+  Args:
+    text: the log.
+    limit: characters kept, in whole lines from the end.
+  """
+  # Lines without a letter are carets and rules.
+  lines = [
+    line.rstrip()[:400] for line in text.splitlines() if line.strip(" \t^~-=")
+  ]
   starts = [
     i for i, line in enumerate(lines) if line.startswith("Traceback (most")
   ]

@@ -95,9 +95,9 @@ def test_kill_group_takes_the_group_and_forgives_the_dead():
 def test_last_useful_lines():
   noise = "".join(f"step {i}\n" for i in range(1000))
   first = "Traceback (most recent call last):\n  a\nKeyError: 1\n"
-  last = "Traceback (most recent call last):\n  b\nValueError: x\n\n"
-  text = lib.last_useful_lines(noise + first + noise + last)
-  assert text == last.strip()
+  last = "Traceback (most recent call last):\n  b\n%sValueError: x\n\n"
+  text = lib.last_useful_lines(noise + first + noise + last % "    ~~^^~\n")
+  assert text == (last % "").strip()
   assert lib.last_useful_lines(noise).splitlines() == [
     f"step {i}" for i in range(988, 1000)
   ]
@@ -109,6 +109,7 @@ def test_last_useful_lines():
 
 @pytest.mark.slow
 def test_warm_start_beats_cold_start():
-  figures = bench_start(2)
-  assert figures["warm_s"] < 1.5  # 0.16 s on an idle core
-  assert figures["ratio"] > 4  # 12 to 21 there
+  figures = bench_start(1)
+  # Idle: 0.16 s, and 12 to 21 times faster. The machine may be busy.
+  assert figures["warm_s"] < 1.5
+  assert figures["ratio"] > 4

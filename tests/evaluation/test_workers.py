@@ -133,6 +133,7 @@ def test_worker_sees_no_secret_and_nothing_inherited(pool, tmp_path):
   assert report["cwd"] == str(tmp_path / "scratch")
   assert report["affinity"] == [core]
   assert report["core"] == 0
+  assert 4096 < report["processes"] < 4096 + 50_000
   assert report["stdin"] == "/dev/null"
   kinds = sorted(v.split(":")[0] for v in report["descriptors"].values())
   # stdin; stdout and stderr; the connection; (the listing itself is gone)

@@ -36,6 +36,7 @@ def facts(request):
       "cwd": os.getcwd(),
       "affinity": sorted(os.sched_getaffinity(0)),
       "core": resource.getrlimit(resource.RLIMIT_CORE)[1],
+      "processes": resource.getrlimit(resource.RLIMIT_NPROC)[1],
       "stdin": os.readlink("/proc/self/fd/0"),
       "descriptors": {
         fd: os.readlink(f"/proc/self/fd/{fd}")
