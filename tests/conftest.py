@@ -5,6 +5,8 @@ import os
 # Before anything imports jax: with libtpu installed a CPU-only process that
 # leaves this unset fails at start.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Threads of small algebra only wait for each other on busy cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from absl import flags
 
