@@ -315,7 +315,7 @@ class View:
       end = self.milestones[_SEARCH_ENDED].created_at
     starts = sorted(self._sessions.values())
     total = 0.0
-    for start, following in zip(starts, [*starts[1:], math.inf], strict=True):
+    for start, following in zip(starts, [*starts, math.inf][1:], strict=True):
       last = self._times.last_before(
         min(following, math.nextafter(end, math.inf))
       )

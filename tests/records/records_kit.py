@@ -9,13 +9,22 @@ from asi_evolve_jax.records.records import Records
 from asi_evolve_jax.records.store import Store
 
 
+def program_id(n: int) -> str:
+  # Ids of Proposals hold the first digits only.
+  return f"{n:08x}".ljust(32, "0")
+
+
+def number(program: str) -> int:
+  return int(program[:8], 16)
+
+
 def program(n: int, source: str = "x = 1") -> schema.Program:
-  return schema.Program(hash=f"{n:032x}", track="t", source=source)
+  return schema.Program(hash=program_id(n), track="t", source=source)
 
 
 def proposal(n: int, round: int | None = None, **fields) -> schema.Proposal:
   values = {
-    "program": f"{n:032x}",
+    "program": program_id(n),
     "track": "t",
     "name": f"p{n}",
     "author": "symbolic",
@@ -27,7 +36,7 @@ def proposal(n: int, round: int | None = None, **fields) -> schema.Proposal:
 
 
 def task(n: int, **fields) -> schema.Task:
-  values = {"program": f"{n:032x}", "rung": "quick", "seeds": (0,)}
+  values = {"program": program_id(n), "rung": "quick", "seeds": (0,)}
   return schema.Task(**(values | fields))
 
 

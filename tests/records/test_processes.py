@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from records_kit import fast, program, result, task
+from records_kit import fast, number, program, result, task
 
 from asi_evolve_jax.records import Records
 
@@ -131,7 +131,7 @@ def test_a_new_record_is_noticed_within_half_a_second(tmp_path, start):
     news, cursor = reader.follow(cursor, ["task"])
     for record in news:
       if record.kind == "task":
-        noticed[int(record.program, 16) + 1] = time.monotonic()
+        noticed[number(record.program) + 1] = time.monotonic()
     time.sleep(0.05)
   late = [noticed[n] - written.get(n, noticed[n]) for n in noticed]
   assert len(noticed) == 30
