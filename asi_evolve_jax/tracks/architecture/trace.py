@@ -78,7 +78,7 @@ class Candidate:
     self.source = source
     self.options = options
     self.payload = b""
-    self.report: dict[str, Any] = {}
+    self.report: dict[str, Any] = {"platform": options.platform}
     self._dtype = jnp.dtype(options.model.compute_dtype)
     self._config = contract.mixer_config(options.model)
 

@@ -1,0 +1,143 @@
+"""The architecture track: which token mixer makes the best language model.
+
+Small pre-norm language models over bytes of real text, equal in everything but
+the mixer and the MLP width that keeps their parameters equal.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+from typing import Any
+
+from asi_evolve_jax.evaluation.stages import Stage
+from asi_evolve_jax.programs.source import program_id
+from asi_evolve_jax.records.schema import digest
+from asi_evolve_jax.settings import (
+  RungSettings,
+  SettingsError,
+  from_config,
+  plain,
+)
+from asi_evolve_jax.tracks.architecture.baselines import baselines
+from asi_evolve_jax.tracks.architecture.options import (
+  StageOptions,
+  TrackOptions,
+  read_rung,
+)
+from asi_evolve_jax.tracks.architecture.space import ArchitectureSpace
+from asi_evolve_jax.tracks.base import MINIMIZE, Baseline, Metric
+
+_ROOM = "asi_evolve_jax.tracks.architecture"
+# Part of every shape key: raise it when the contract or a gate changes, so
+# that Programs are traced and judged again.
+_CONTRACT_VERSION = 1
+
+
+class ArchitectureTrack:
+  """See tracks.base.Track; its options are options.TrackOptions.
+
+  Raises:
+    SettingsError: if an option cannot be used.
+  """
+
+  name = "architecture"
+  metric = Metric("bits_per_byte", MINIMIZE, "bits a byte")
+  final_metric = Metric("held_out_bits_per_byte", MINIMIZE, "bits a byte")
+  stages = (
+    Stage(
+      name="trace",
+      entry=f"{_ROOM}.trace:run",
+      trusted=False,
+      makes_artifact=True,
+      preload=(
+        f"{_ROOM}.trace",
+        "pallas_kernels.delta_rule",
+        "pallas_kernels.linear_attention",
+        "pallas_kernels.short_conv",
+      ),
+      budget=0.3,
+    ),
+    Stage(
+      name="train",
+      entry=f"{_ROOM}.train:run",
+      trusted=True,
+      preload=(f"{_ROOM}.train",),
+      budget=0.7,
+    ),
+  )
+
+  def __init__(self, options: dict[str, Any]):
+    self.options = from_config(TrackOptions, options, "track_options")
+    self.space = ArchitectureSpace()
+    self._baselines = baselines()
+    names = [b.name for b in self._baselines]
+    for name in (self.options.reference, *self.options.yardsticks):
+      if name not in names:
+        raise SettingsError(
+          f"track_options names the baseline {name!r}; there are "
+          f"{', '.join(names)}."
+        )
+
+  @functools.cached_property
+  def brief(self) -> str:
+    """The contract, for people and for language models."""
+    return importlib.resources.files(_ROOM).joinpath("brief.md").read_text()
+
+  def baselines(self) -> tuple[Baseline, ...]:
+    """Returns the published mixers; see baselines.py."""
+    return self._baselines
+
+  def shape_key(self, rung: RungSettings) -> str:
+    """Names all that an Artifact and its gates depend on beside the Program."""
+    options = self._stage_options(rung)
+    return digest(
+      _CONTRACT_VERSION,
+      plain(options.model),
+      options.run.batch,
+      options.run.time,
+      options.platform,
+      program_id(options.reference_source),
+    )
+
+  def stage_options(self, rung: RungSettings) -> dict[str, Any]:
+    """Returns a StageOptions as JSON.
+
+    Raises:
+      SettingsError: if the rung's options cannot be used.
+    """
+    return plain(self._stage_options(rung))
+
+  def _stage_options(self, rung: RungSettings) -> StageOptions:
+    model, run = read_rung(
+      self.options, rung.options, f"options of rung {rung.name!r}"
+    )
+    sources = {b.name: b.source for b in self._baselines}
+    return StageOptions(
+      model=model,
+      run=run,
+      corpus=self.options.corpus,
+      reference_source=sources[self.options.reference],
+      yardsticks=tuple(
+        program_id(sources[name]) for name in self.options.yardsticks
+      ),
+      platform=self.options.platform,
+    )
+
+  def manifest(self) -> dict[str, Any]:
+    """Builds the corpus where it is not there yet; returns its manifest."""
+    from asi_evolve_jax.training import corpus
+
+    return corpus.build(**plain(self.options.corpus)).manifest
+
+  def columns(self) -> tuple[str, ...]:
+    """Names what stands beside the score in a leaderboard."""
+    return (
+      "recall",
+      "other_bits_per_byte",
+      "parameters",
+      "flops_per_token",
+      "step_time_s",
+      "train_memory_bytes",
+      "state_size",
+    )
