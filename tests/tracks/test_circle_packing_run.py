@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 from asi_evolve_jax.evaluation.stages import StageRequest
-from asi_evolve_jax.tracks.circle_packing import packing, policy, run
+from asi_evolve_jax.tracks.circle_packing import packing, run
 
 
 def request(source, seeds=(0,), cpu_seconds=10.0):
@@ -51,8 +51,8 @@ def test_an_error_names_the_programs_line():
   )
   assert reply.status == "failed"
   assert reply.error.splitlines() == [
-    "line 5, in pack: return half(seed)",
-    "line 3, in half: return 1 / x",
+    "line 5, in pack: `return half(seed)`",
+    "line 3, in half: `return 1 / x`",
     "ZeroDivisionError: division by zero",
   ]
 
@@ -133,18 +133,11 @@ PACK = "\ndef pack(n, seed, work):\n  return 0\n"
 @pytest.mark.parametrize(
   ("source", "gate", "says"),
   [
-    ("def pack(", "parse", "does not parse"),
-    ("x = '\0'" + PACK, "parse", "does not parse"),
-    ("import os" + PACK, "imports", "Line 1: may not import os"),
-    ("import time" + PACK, "imports", "may not import time"),
-    ("def f():\n  import socket" + PACK, "imports", "Line 2"),
-    ("from os import path" + PACK, "imports", "may not import os"),
-    ("from . import x" + PACK, "imports", "relative"),
-    ("import numpyx" + PACK, "imports", "numpyx"),
-    ("import scipy.io" + PACK, "imports", "scipy.io"),
-    ("from scipy import io" + PACK, "imports", "scipy.io"),
-    ("open('x')" + PACK, "imports", "may not use open"),
-    ("x = ().__class__" + PACK, "imports", "__class__"),
+    ("def pack(", "source", "line 1"),
+    ("import os" + PACK, "source", "line 1: os cannot be imported"),
+    ("import time" + PACK, "source", "time cannot be imported"),
+    ("import jax" + PACK, "source", "jax cannot be imported"),
+    ("open('x')" + PACK, "source", "open cannot be used"),
     ("x = 1", "contract", "no function `pack"),
     ("def pack(n, seed):\n  return 0", "contract", "(n, seed, work)"),
     ("class A:\n  def pack(n, seed, work): 0", "contract", "no function"),
@@ -157,15 +150,14 @@ def test_the_gates_refuse(source, gate, says):
 
 
 @pytest.mark.parametrize(
-  "source",
+  "start",
   [
-    "import numpy.linalg" + PACK,
-    "from scipy.optimize import linprog" + PACK,
-    "import math, itertools" + PACK,
-    "class A:\n  def __init__(self):\n    super().__init__()" + PACK,
-    "iota = 'scipy.io'" + PACK,
+    "import numpy.linalg",
+    "from scipy.optimize import linprog",
+    "import math, itertools, functools, typing",
     "def pack(n: int, seed: int, work: int):\n  return 0",
   ],
 )
-def test_the_gates_let_near_misses_pass(source):
-  assert policy.check(source) == ("", "")
+def test_the_gates_let_near_misses_pass(start):
+  reply = run.run(request(start + PACK))
+  assert "`pack` returned garbage" in reply.error  # so it ran

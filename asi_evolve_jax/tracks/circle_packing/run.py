@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import linecache
 import sys
 import time
-import traceback
 import types
 from typing import Any
 
+from asi_evolve_jax.evaluation import source_policy
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
-from asi_evolve_jax.tracks.circle_packing import packing, policy
+from asi_evolve_jax.tracks.circle_packing import packing
 
 FILE = "<program>"
-_FRAMES = 3  # of the Program's own, in an error message
+ALLOWED_IMPORTS = (
+  *("dataclasses", "functools", "itertools", "math", "typing"),
+  *("numpy", "scipy"),
+)
+_ARGUMENTS = ["n", "seed", "work"]
 
 
 def run(request: StageRequest) -> StageReply:
@@ -22,9 +27,13 @@ def run(request: StageRequest) -> StageReply:
   Options: "circles", "work" (passed on) and "cpu_seconds", what one seed may
   take of this process's CPU time. The payload is `packing.encode`'s.
   """
-  gate, reason = policy.check(request.source)
-  if gate:
-    return StageReply(status="rejected", gate=gate, error=reason)
+  try:
+    tree = source_policy.check(request.source, ALLOWED_IMPORTS)
+  except source_policy.PolicyError as e:
+    return StageReply(status="rejected", gate="source", error=str(e))
+  broken = _contract(tree)
+  if broken:
+    return StageReply(status="rejected", gate="contract", error=broken)
   circles = int(request.options["circles"])
   work = int(request.options["work"])
   allowed = float(request.options["cpu_seconds"])
@@ -52,10 +61,21 @@ def run(request: StageRequest) -> StageReply:
   except packing.PackingError as e:
     return StageReply(status="failed", error=f"`pack` returned garbage: {e}")
   except (Exception, SystemExit) as e:
-    return StageReply(status="failed", error=_blame(e))
+    return StageReply(status="failed", error=source_policy.explain(e, FILE))
   return StageReply(
     payload=packing.encode(packings), cost={"pack_cpu_seconds": cost}
   )
+
+
+def _contract(tree: ast.Module) -> str:
+  """Returns how the Program breaks its contract, "" if it does not."""
+  functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+  if "pack" not in functions:
+    return "The Program defines no function `pack(n, seed, work)`."
+  names = [a.arg for a in functions["pack"].args.args]
+  if names != _ARGUMENTS:
+    return f"`pack` must take (n, seed, work), got ({', '.join(names)})."
+  return ""
 
 
 def _load(source: str) -> Any:
@@ -79,13 +99,3 @@ def _convert(result: Any) -> tuple[packing.Array, packing.Array]:
     packing.as_array(result[0], "centers"),
     packing.as_array(result[1], "radii"),
   )
-
-
-def _blame(error: BaseException) -> str:
-  """Returns the error with the Program's own lines that led to it."""
-  frames = [
-    f for f in traceback.extract_tb(error.__traceback__) if f.filename == FILE
-  ]
-  lines = [f"line {f.lineno}, in {f.name}: {f.line}" for f in frames[-_FRAMES:]]
-  message = "".join(traceback.format_exception_only(error)).strip()
-  return "\n".join([*lines, message])

@@ -226,6 +226,7 @@ class CirclePackingSpace(Space):
     body = "\n\n".join(block.strip("\n") + "\n" for block in blocks if block)
     numbers = {name: repr(value) for name, value in genome.items()}
     numbers["sizes"] = sizes
+    numbers["reserve"] = repr(templates.RESERVES[genome["finish"]])
     numbers["calls"] = repr(templates.CALLS_A_UNIT)
     victims = templates.VICTIMS[genome["victims"]]
     numbers["victims"] = string.Template(victims).substitute(numbers)
@@ -269,8 +270,6 @@ class CirclePackingSpace(Space):
       "give_up": give_up,
       "finish": templates.FINISHES[genome["finish"]],
     }
-    if genome["search"] == "once":
-      lines["fresh"] = "spent = 0\n" + lines["fresh"]
     out = []
     for line in templates.PACKS[genome["search"]].splitlines():
       text = line.strip()

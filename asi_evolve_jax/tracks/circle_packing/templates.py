@@ -282,12 +282,13 @@ def descend(centers, units):
     slope[2] -= 1.0
     return weight * total - r.sum(), slope.ravel()
 
-  calls, weight = 0, $stiffness
+  calls, weight, most = 0, $stiffness, $calls * min($effort, units)
   bounds = [(0.001, 0.999)] * (2 * n) + [(1e-3, 0.5)] * n
-  while calls < $calls * min($effort, units) and weight < 1e6:
+  while calls < most and weight < 1e6:
+    budget = {"maxfun": min(400, most - calls), "ftol": $tolerance}
     result = minimize(
       cost, z, (weight,), jac=True, method="L-BFGS-B", bounds=bounds,
-      options={"maxfun": 400, "ftol": $tolerance},
+      options=budget,
     )
     z, calls, weight = result.x, calls + result.nfev, weight * $growth
   centers = z.reshape(3, n)[:2].T
@@ -420,18 +421,19 @@ PACKS = {
 def pack(n, seed, work):
   """A single descent from one start, however much work is allowed."""
   rng = np.random.default_rng(seed)
+  spent = $reserve
   $fresh
-  centers, radii, _ = descend(centers, work - spent)
+  centers, radii, _ = descend(centers, max(1, work - spent))
   $finish
 ''',
   "restarts": '''
 def pack(n, seed, work):
   """Descents from fresh starts; the best is kept."""
   rng = np.random.default_rng(seed)
-  best, spent = None, 0
+  best, spent = None, $reserve
   while best is None or spent < work:
     $fresh
-    centers, radii, used = descend(centers, work - spent)
+    centers, radii, used = descend(centers, max(1, work - spent))
     spent += used
     if best is None or radii.sum() > best[1].sum():
       best = centers, radii
@@ -443,13 +445,13 @@ def pack(n, seed, work):
   """Hops from one local optimum to the next; the best is kept."""
   rng = np.random.default_rng(seed)
   best = here = None
-  spent, fails = 0, 0
+  spent, fails = $reserve, 0
   while best is None or spent < work:
     if here is None:
       $fresh
     else:
       $hop
-    centers, radii, used = descend(centers, work - spent)
+    centers, radii, used = descend(centers, max(1, work - spent))
     spent += used
     gain = 1.0 if here is None else radii.sum() - here[1].sum()
     fails = 0 if gain > 1e-7 else fails + 1
@@ -463,16 +465,19 @@ def pack(n, seed, work):
 ''',
 }
 
+# Work that a finish takes, set aside at the start.
+RESERVES = {"none": 0, "linear": 5, "slsqp": 15}
+
 # Lines of `pack`, by what the genome chose; see space.py.
 FINISHES = {
   "none": "return centers, radii",
   "linear": """
-for _ in range(10):  # each step is a valid packing no worse than the last
+for _ in range(5):  # each step is a valid packing no worse than the last
   centers, radii, _ = linear_step(centers, radii, 1e-3, 0.01)
 return centers, settle(centers, radii)
 """,
   "slsqp": """
-moved, grown, _ = slsqp(centers, radii, 0.02, 30, 1e-14)
+moved, grown, _ = slsqp(centers, radii, 0.02, 15, 1e-14)
 grown = settle(moved, grown)
 return (moved, grown) if grown.sum() > radii.sum() else (centers, radii)
 """,
