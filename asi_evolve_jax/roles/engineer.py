@@ -192,7 +192,7 @@ class Engineer:
   def _proceed(self, attempt: Attempt) -> None:
     """Starts the next stage, unless its outcome is known already."""
     stages = self._track.stages
-    if stages[attempt.index].makes_artifact and attempt.shape_key:
+    if not attempt.artifact and attempt.shape_key:
       self._reuse_artifact(attempt)
     if attempt.artifact and not self._may_measure(attempt):
       return
@@ -225,6 +225,7 @@ class Engineer:
     return ""
 
   def _reuse_artifact(self, attempt: Attempt) -> None:
+    """Goes on behind the stage that would make a known Artifact again."""
     key = (attempt.task.program, attempt.shape_key)
     known = self.view.artifacts.get(key)
     payload = self._records.get_bytes(known.blob) if known else None
@@ -233,7 +234,8 @@ class Engineer:
     attempt.artifact = known.hash
     attempt.payload = payload
     attempt.report.update(known.report)
-    attempt.index += 1
+    makers = [i for i, s in enumerate(self._track.stages) if s.makes_artifact]
+    attempt.index = makers[0] + 1
 
   def _may_measure(self, attempt: Attempt) -> bool:
     """Whether to measure the Artifact: nobody has, and nobody else does."""

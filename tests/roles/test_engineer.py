@@ -40,11 +40,11 @@ class _Run:
     self.cursor = None
     self.engineers = []
 
-  def engineer(self, inline=0, records=None, **kwargs):
+  def engineer(self, inline=0, records=None, track=None, **kwargs):
     engineer = Engineer(
       records or Records.open(str(self.folder / "records")),
       toy_track.settings(**kwargs),
-      toy_track.ToyTrack(),
+      track or toy_track.ToyTrack(),
       run_dir=self.folder,
       pool=InlinePool(inline) if inline else None,
     )
@@ -175,6 +175,16 @@ def test_equal_artifacts_are_measured_once(run):
   assert notes.read_text().split()[3:] == ["train", "train"]
   assert run.result(pair).metrics[0]["loss"] == pytest.approx(2.03)
   assert run.result(repeat).copied_from == ""
+
+
+def test_an_artifact_is_made_once_by_all_the_stages_before_it(run):
+  notes = run.folder / "notes"
+  task = run.propose(0, author="baseline", score=2.0, notes=str(notes))
+  run.settle(run.engineer(inline=1, track=toy_track.CheckedTrack()))
+  results = run.view.results_of[task.program]
+  assert [r.rung for r in results] == ["quick", "explore"]
+  assert len({r.artifact for r in results}) == 1
+  assert notes.read_text().split() == ["trace", "check", "train", "train"]
 
 
 def test_equal_artifacts_in_flight_wait_for_each_other(run):
