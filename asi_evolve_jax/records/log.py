@@ -52,11 +52,13 @@ class Cursor:
     kinds: the kinds it follows; None: all.
     bucket: newest bucket seen.
     records: number of records yielded.
+    reconcile_at: monotonic seconds when all keys are to be looked at again.
   """
 
   kinds: frozenset[str] | None = None
   bucket: int = 0
   records: int = 0
+  reconcile_at: float = 0.0
   # Hashes only: a million records must fit beside the view of them.
   _entries: dict[int, set[int]] = dataclasses.field(default_factory=dict)
   _keys: set[int] = dataclasses.field(default_factory=set)

@@ -22,6 +22,8 @@ from asi_evolve_jax.records.store import Store, StoreError
 
 _LOGGER = logging.getLogger(__name__)
 _HEAL = 50  # unlogged records in one entry
+_QUIET_S = 30.0  # without news before a follower reconciles
+_QUIET_SHARE = 100.0  # at most a hundredth of an idle role's time goes there
 
 
 class Records:
@@ -50,6 +52,7 @@ class Records:
     self.set_aside: list[str] = []
     self.store = store
     self._clock = clock
+    self._monotonic = monotonic
     # A writer that starts again under its name is another writer.
     nonce = uuid.uuid4().hex[:8]
     self._log = Log(store, f"{self.writer}-{nonce}", clock, bucket_size)
@@ -121,13 +124,18 @@ class Records:
   ) -> tuple[list[schema.Record], Cursor]:
     """Returns the records that are new since `cursor`, each once.
 
+    Reconciles at the start, after an entry that could not be read, and after
+    every half a minute without news.
+
     Args:
       cursor: what the last call returned (it is updated in place); None: from
-        the beginning, after a `reconcile`.
+        the beginning.
       kinds: of a new cursor; later calls keep them.
     """
     if cursor is None:
       return self.reconcile(self.cursor(kinds))
+    if self._monotonic() >= cursor.reconcile_at:
+      return self.reconcile(cursor)
     return self._read(cursor), cursor
 
   def cursor(self, kinds: Iterable[str] | None = None) -> Cursor:
@@ -142,8 +150,9 @@ class Records:
     """As `follow`, but looks at all keys and the whole log.
 
     Records without a log entry (their writer died between the two) are
-    returned and logged. For the start of a role and for long idle times.
+    returned and logged.
     """
+    began = self._monotonic()
     kinds = sorted(cursor.kinds or schema.KINDS)
     # Keys first: what is logged after this listing is no loss.
     keys = [k for kind in kinds for k in self.store.keys(f"{kind}/")]
@@ -154,7 +163,13 @@ class Records:
     except StoreError as e:
       # What was followed must reach the caller: the next time will do.
       _LOGGER.warning("%d records could not be logged: %s", len(lost), e)
+    spent = self._monotonic() - began
+    self._put_off(cursor, max(_QUIET_S, _QUIET_SHARE * spent))
     return records, cursor
+
+  def _put_off(self, cursor: Cursor, seconds: float) -> None:
+    now = self._monotonic()
+    cursor.reconcile_at = max(cursor.reconcile_at, now + seconds)
 
   def put_bytes(self, data: bytes) -> str:
     """Stores `data` under its hash and returns that."""
@@ -216,7 +231,11 @@ class Records:
     records, broken = self._log.read(
       cursor, self._decode, everything=everything
     )
-    self.set_aside += [n for n in broken if n not in self.set_aside]
+    if broken:
+      self.set_aside += [n for n in broken if n not in self.set_aside]
+      cursor.reconcile_at = self._monotonic()
+    elif records:
+      self._put_off(cursor, _QUIET_S)
     return records
 
   def _heal(

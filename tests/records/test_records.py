@@ -138,6 +138,25 @@ def test_a_crash_between_record_and_log_is_healed(tmp_path):
   assert follower.reconcile(cursor)[0] == []
 
 
+def test_a_follower_without_news_heals_now_and_then(url):
+  now = [0.0]
+  writer = fast(url)
+  reader = fast(url, monotonic=lambda: now[0])
+  _, cursor = reader.follow()
+  writer.put(program(0))
+  writer._log.append = lambda items: None
+  writer.put(program(1))
+  found = []
+  for now[0] in (10.0, 20.0, 30.0, 39.0, 41.0, 42.0):
+    news, cursor = reader.follow(cursor)
+    found.append([r.key for r in news])
+  assert found == [[program(0).key], [], [], [], [program(1).key], []]
+  reader.operations.clear()
+  for now[0] in range(43, 71):
+    reader.follow(cursor)
+  assert reader.operations["list"] <= 2 * 28
+
+
 def test_bytes_are_named_by_their_content(url):
   records = fast(url)
   name = records.put_bytes(b"artifact")
