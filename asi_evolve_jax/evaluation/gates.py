@@ -172,7 +172,8 @@ def check_causality(
     future = np.arange(length)[None, :] >= np.asarray(group)[:, None]
     past = ~future[..., None]
     after = forward(np.where(future[..., None], other, x))
-    moved = np.abs(after - before) * past
+    with np.errstate(invalid="ignore"):  # a NaN is refused below
+      moved = np.abs(after - before) * past
     if not np.max(moved) <= _tolerance(before):
       row, place, _ = np.unravel_index(np.argmax(moved), moved.shape)
       raise Rejected(

@@ -142,7 +142,8 @@ class _Visitor(ast.NodeVisitor):
     path = self._path(node)
     if path:
       self._check_path(node, path)
-      if any(p.startswith("_") for p in path.split(".")):
+      parts = set(path.split(".")) - _PLAIN_DUNDERS
+      if any(p.startswith("_") for p in parts):
         self._refuse(node, f"{path} is private")
     self.generic_visit(node)
 
