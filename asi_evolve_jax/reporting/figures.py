@@ -91,7 +91,8 @@ def draw_progress(
   axes[0].set_xlabel("round")
   axes[1].set_xlabel("compute [core-minutes]")
   axes[0].set_ylabel(f"{metric.name} at {rung}")
-  axes[0].legend(fontsize=8)
+  if axes[0].get_legend_handles_labels()[0]:
+    axes[0].legend(fontsize=8)
   figure.tight_layout()
   figure.savefig(path, dpi=120)
   plt.close(figure)

@@ -149,8 +149,10 @@ class Researcher:
 
   def _parent_rung(self) -> str | None:
     """Returns the highest rung where there is something to choose from."""
+    # Once nothing more is to come, fewer will do.
+    least = _LEAST_SCORED if self.view.pending() else 1
     for rung in reversed(self._settings.ladder):
-      if len(self.view.ranked(rung.name, _LEAST_SCORED)) >= _LEAST_SCORED:
+      if len(self.view.ranked(rung.name, least)) >= least:
         return rung.name
     return None
 

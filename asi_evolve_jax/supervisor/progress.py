@@ -33,14 +33,11 @@ def end_reason(
     waited = rounds_since(view, best)
     if waited >= settings.patience:
       return f"patience: no new best in {waited} rounds"
+  first = settings.ladder[0].name
+  if view.results and not view.pending() and not view.ranked(first, 1):
+    return f"nothing to build on: no baseline has a score at {first}"
   searching = any(t.purpose != VERIFY for t in view.pending())
-  baselines_done = bool(view.ranked(settings.ladder[0].name, 1))
-  if (
-    view.rounds() >= settings.rounds
-    and not searching
-    and (baselines_done or settings.rounds == 0)
-    and view.results
-  ):
+  if view.rounds() >= settings.rounds and view.results and not searching:
     return f"rounds: {view.rounds()} of {settings.rounds}"
   return None
 

@@ -86,3 +86,24 @@ def test_failed_rounds_count_as_rounds_and_are_tallied():
 def test_an_empty_run_has_not_ended():
   view = View("score", MAXIMIZE, rungs=["only"])
   assert end_reason(view, _settings(rounds=0), METRIC, 0.0) is None
+
+
+def test_a_search_whose_baselines_all_failed_says_so():
+  view = View("score", MAXIMIZE, rungs=["only"])
+  task = Task(program=digest(0), rung="only", seeds=(0,))
+  view.update([task])
+  assert end_reason(view, _settings(rounds=5), METRIC, 0.0) is None
+  view.update(
+    [
+      Result(
+        task=task.id,
+        program=task.program,
+        rung="only",
+        seeds=(0,),
+        purpose="search",
+        status="timeout",
+      )
+    ]
+  )
+  reason = end_reason(view, _settings(rounds=5), METRIC, 0.0)
+  assert "no baseline has a score" in reason
