@@ -1,0 +1,107 @@
+import subprocess
+import sys
+
+import pytest
+
+from asi_evolve_jax.programs.source import program_id
+from asi_evolve_jax.settings import RungSettings, SettingsError
+from asi_evolve_jax.tracks import registry
+from asi_evolve_jax.tracks.architecture.options import read_stage
+
+
+def rung(**options):
+  return RungSettings(name="quick", options=options)
+
+
+def track(**options):
+  return registry.load("architecture", options)
+
+
+def test_is_made_without_jax():
+  code = """
+import sys
+from asi_evolve_jax.settings import RungSettings
+from asi_evolve_jax.tracks import registry
+track = registry.load("architecture", {})
+track.stage_options(RungSettings(name="q"))
+track.shape_key(RungSettings(name="q"))
+track.baselines(), track.brief, track.columns()
+assert not {"jax", "flax", "optax"} & set(sys.modules)
+"""
+  subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_stages_get_what_the_config_says():
+  made = track(
+    model={"dim": 32, "heads": 4}, corpus={"name": "mix-v1", "slice_mb": 2.0}
+  )
+  options = read_stage(
+    made.stage_options(rung(steps=7, time=64, model={"layers": 5}))
+  )
+  assert (options.model.dim, options.model.heads) == (32, 4)
+  assert options.model.layers == 5
+  assert (options.run.steps, options.run.time) == (7, 64)
+  assert options.corpus.slice_mb == 2.0
+  names = {b.name: b.source for b in made.baselines()}
+  assert options.reference_source == names["deltanet"]
+  assert options.yardsticks == (program_id(names["softmax"]),)
+  # The Engineer adds these two.
+  again = made.stage_options(rung()) | {"rung": "quick", "purpose": "verify"}
+  assert read_stage(again).purpose == "verify"
+
+
+def test_shape_key_names_what_an_artifact_depends_on():
+  key = track().shape_key
+  base = key(rung(batch=8))
+  # Longer training, other seeds and other text share Artifacts.
+  assert key(rung(batch=8, steps=999, lr=0.1)) == base
+  assert track(corpus={"name": "mix-v1"}).shape_key(rung(batch=8)) == base
+  assert key(rung(batch=4)) != base
+  assert key(rung(time=256)) != base
+  assert key(rung(model={"layers": 3})) != base
+  assert track(platform="tpu").shape_key(rung(batch=8)) != base
+  assert track(reference="linear").shape_key(rung(batch=8)) != base
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"modle": {}}, "did you mean track_options.model"),
+    ({"model": {"dim": 30, "heads": 4}}, "heads do not divide"),
+    ({"model": {"dim": "64"}}, "model.dim must be int"),
+    ({"model": {"mlp_ratio": 0.0}}, "mlp_ratio must be positive"),
+    ({"model": {"layers": 0}}, "layers must be at least 1"),
+    ({"platform": "gpu"}, "cpu, tpu, cuda"),
+    ({"reference": "gdn"}, "'gdn'; there are softmax"),
+    ({"yardsticks": ("lstm",)}, "'lstm'"),
+  ],
+)
+def test_refuses_options(options, message):
+  with pytest.raises(SettingsError, match=f"(?i){message}"):
+    track(**options)
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"step": 3}, "steps"),
+    ({"time": 100}, "multiple of the model's chunk_size, 16"),
+    ({"batch": 0}, "batch must be at least 1"),
+    ({"model": {"head": 1}}, "rung 'quick'.model.head .*model.heads"),
+  ],
+)
+def test_refuses_rungs(options, message):
+  with pytest.raises(SettingsError, match=message):
+    track().stage_options(rung(**options))
+
+
+def test_brief_says_what_the_gates_refuse():
+  brief = track().brief
+  for word in (
+    "class TokenMixer(nnx.Module)",
+    "ctx.depth",
+    "nnx.Param",
+    "config.chunk_size",
+    "taps[0] weighs the current token",
+  ):
+    assert word in brief
