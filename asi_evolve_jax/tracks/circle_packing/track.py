@@ -159,5 +159,5 @@ class CirclePackingTrack:
     return {}
 
   def columns(self) -> tuple[str, ...]:
-    """Returns the leaderboard's columns."""
-    return ("sum_of_radii", "best_of_seeds")
+    """Returns the columns beside the score: the best packing of all seeds."""
+    return ("best_of_seeds",)
