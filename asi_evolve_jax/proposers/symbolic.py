@@ -1,12 +1,12 @@
 """The Researcher's hand without a model: moves in a typed genome.
 
-Moves are chosen by Thompson sampling over an additive model of the score: each
-feature ("gene=value") has a belief, normal, about its effect. What was measured
-is the Analyzer's posterior; what was not has a wide prior around zero, moved up
-or down by what retrieved knowledge suggests or warns of. One draw of all
-beliefs ranks the moves. So a feature is tried about as often as it is likely
-to be the best one: known gains are used, the unknown keeps being explored, and
-nothing has to be tuned by hand.
+Moves, and crossovers out of a few, are chosen by Thompson sampling over an
+additive model of the score: each feature ("gene=value") has a belief, normal,
+about its effect. What was measured is the Analyzer's posterior; what was not
+has a prior around zero, as wide as the effects are large, moved up or down by
+what retrieved knowledge suggests or warns of. One draw of all beliefs ranks
+what could be done. So a feature is tried about as often as it is likely to be
+the best one: known gains are used, the unknown keeps being explored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from asi_evolve_jax.programs.genome import Genome, Move, feature
+from asi_evolve_jax.programs.genome import Genome, Move, Space, feature
 from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.proposers.base import (
   Context,
@@ -23,14 +23,21 @@ from asi_evolve_jax.proposers.base import (
   Known,
   gene_named,
 )
+from asi_evolve_jax.proposers.motivation import (
+  changes,
+  motivation,
+  used_knowledge,
+)
 
-_TRIES = 60
+_TRIES = 200
+_WIDEN_AFTER = 15  # known Programs, one more move each time
+_LAST_RESORT = 45  # from this try on, look anywhere
 _MOVES = (1, 1, 1, 2, 2, 3)  # moves of one mutation, drawn evenly
 _Z = 1.96  # half width of a 95 % interval in standard deviations
 # Of the prior's deviation: how far one wholly relevant item moves a belief.
 _KNOWLEDGE_SHIFT = 1.0
-# Of the largest known deviation: the unknown must not look better known.
-_PRIOR_WIDTH = 1.0
+# Crossovers of two parents that one draw of beliefs chooses from.
+_LITTER = 8
 # Share of moves of ordered genes beyond a neighbouring value that are kept.
 _FAR_STEPS = 0.3
 
@@ -41,11 +48,15 @@ class Symbolic:
   def propose(self, context: Context) -> Draft:
     """See proposers.base.Proposer."""
     for attempt in range(_TRIES):
-      draft = self._try(context, widen=attempt // 15)
+      if attempt < _LAST_RESORT:
+        draft = self._try(context, widen=attempt // _WIDEN_AFTER)
+      else:
+        draft = _fresh(context)
       if not context.known(program_id(draft.source)):
         return draft
     raise Exhausted(
-      f"{_TRIES} tries around {context.parent.name} gave only known Programs."
+      f"{_TRIES} tries around {context.parent.name} and anywhere gave only "
+      "known Programs: the space is all but used up."
     )
 
   def _try(self, context: Context, widen: int) -> Draft:
@@ -90,8 +101,14 @@ def _crossover(context: Context, mate: Known, widen: int) -> Draft:
   parent = context.parent
   assert parent.genome is not None
   assert mate.genome is not None
-  genome = context.space.crossover(parent.genome, mate.genome, context.rng)
-  if genome in (parent.genome, mate.genome) or widen:
+  beliefs = _Beliefs(context)
+  litter = [
+    context.space.crossover(parent.genome, mate.genome, context.rng)
+    for _ in range(_LITTER)
+  ]
+  new = [g for g in litter if g not in (parent.genome, mate.genome)]
+  genome = max(new or litter, key=lambda g: beliefs.value(context.space, g))
+  if widen or not new:
     genome = context.space.apply(
       genome, choose_moves(context, genome, 1 + widen)
     )
@@ -125,13 +142,13 @@ class _Beliefs:
   def __init__(self, context: Context):
     self._rng = context.rng
     self._effects = context.effects
-    widths = [
-      (high - low) / (2 * _Z)
-      for _, low, high, _ in context.effects.values()
-      if math.isfinite(high - low)
+    # As wide as what is known: effects and the doubt about them.
+    squares = [
+      effect**2 + ((high - low) / (2 * _Z)) ** 2
+      for effect, low, high, _ in context.effects.values()
+      if math.isfinite(effect) and math.isfinite(high - low)
     ]
-    sizes = [abs(effect) for effect, _, _, _ in context.effects.values()]
-    self._prior = _PRIOR_WIDTH * max([*widths, *sizes], default=1.0) or 1.0
+    self._prior = math.sqrt(math.fsum(squares) / max(len(squares), 1)) or 1.0
     self._shift = _knowledge_shift(context)
     self._drawn: dict[str, float] = {}
 
@@ -141,6 +158,10 @@ class _Beliefs:
       mean, deviation = self._belief(name)
       self._drawn[name] = self._rng.gauss(mean, deviation)
     return self._drawn[name]
+
+  def value(self, space: Space, genome: Genome) -> float:
+    """Returns the sum of the effects of a genome's features."""
+    return math.fsum(self.draw(name) for name in space.features(genome))
 
   def _belief(self, name: str) -> tuple[float, float]:
     shift = self._prior * self._shift.get(name, 0.0)
@@ -180,66 +201,13 @@ def _draft(
   base = parents[0]
   assert base.genome is not None
   moves = context.space.difference(base.genome, genome)
-  reasons = {move.feature: _reasons(context, move) for move in moves}
-  used = tuple(
-    item.id
-    for item in context.knowledge
-    if any(m.feature in item.suggests for m in moves)
-  )
   return Draft(
     source=context.space.render(genome),
     genome=genome,
     name=context.space.title(genome),
-    motivation=_motivation(context, operator, parents, moves, reasons),
+    motivation=motivation(context, operator, parents, moves),
     operator=operator,
     parents=tuple(p.program for p in parents),
-    changes=tuple(
-      {
-        "gene": m.gene,
-        "old": m.old,
-        "new": m.new,
-        "why": reasons[m.feature],
-      }
-      for m in moves
-    ),
-    knowledge=used,
+    changes=changes(context, moves),
+    knowledge=used_knowledge(context, moves),
   )
-
-
-def _motivation(
-  context: Context,
-  operator: str,
-  parents: Sequence[Known],
-  moves: Sequence[Move],
-  reasons: dict[str, str],
-) -> str:
-  base = parents[0]
-  score = "" if base.score is None else f" (score {base.score:.6g})"
-  start = f"From {base.name}{score}"
-  if operator == "crossover":
-    start += f", crossed with {parents[1].name}"
-  lines = [f"{start}:"]
-  for move in moves:
-    doc = gene_named(context.space, move.gene).doc
-    said = f"{move.gene} {move.old} -> {move.new}"
-    about = f" ({doc})" if doc else ""
-    lines.append(f"- {said}{about}. {reasons[move.feature]}")
-  return "\n".join(lines)
-
-
-def _reasons(context: Context, move: Move) -> str:
-  said = []
-  if move.feature in context.effects:
-    effect, low, high, n = context.effects[move.feature]
-    said.append(
-      f"Measured effect {effect:+.4g} [{low:+.4g}, {high:+.4g}] over {n} "
-      "Programs."
-    )
-  said += [
-    f"{item.id} suggests it."
-    if move.feature in item.suggests
-    else f"{item.id} warns of it: to be checked."
-    for item in context.knowledge
-    if move.feature in item.suggests or move.feature in item.warns
-  ]
-  return " ".join(said) or "Not measured yet."

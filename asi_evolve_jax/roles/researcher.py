@@ -143,6 +143,8 @@ class Researcher:
       if not draft_records:
         break
       records += draft_records
+      # The next parent of this batch is chosen knowing about this one.
+      self.view.update(draft_records)
     if records:
       self._commit(records)
     return bool(records)
@@ -162,7 +164,7 @@ class Researcher:
     # One generator a round: a restart does not change what follows.
     rng = random.Random(f"{self._settings.seed}/{round_number}")
     sampler = make_sampler(self._settings.sampler, rng)
-    sample = sampler.sample(self.view, rung)
+    sample = sampler.sample(self.view, rung, can_edit=self._has_genome)
     parent = self._known(sample.parent, rung)
     hits = self._retrieve(sample.parent)
     context = Context(
@@ -203,6 +205,9 @@ class Researcher:
       proposal,
       self._first_task(program, self.name, 0),
     ]
+
+  def _has_genome(self, program: str) -> bool:
+    return self.view.proposal_of[program].genome is not None
 
   def _known(self, program: str, rung: str) -> Known:
     proposal = self.view.proposal_of[program]

@@ -16,7 +16,7 @@ import abc
 import dataclasses
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from asi_evolve_jax.records import schema
 from asi_evolve_jax.records.views import View
@@ -54,11 +54,23 @@ class Sampler(abc.ABC):
     self._settings = settings
     self._rng = rng
 
-  def sample(self, view: View, rung: str) -> Sample:
+  def sample(
+    self,
+    view: View,
+    rung: str,
+    can_edit: Callable[[str], bool] = lambda program: True,
+  ) -> Sample:
     """Draws a parent and references among what `rung` has scored.
 
     Takes O(pool) time. Only Programs with an ok Result at `rung` are in the
     pool; while there are none, baselines that have not failed stand in.
+
+    Args:
+      view: what is known.
+      rung: where scores are compared.
+      can_edit: whether the proposer can edit a Program. One that it cannot
+        would never be cited, stay unvisited and be drawn for ever, so it is
+        left out of the parents, where any other is to be had.
 
     Raises:
       NothingToSample: if there is no such Program at all.
@@ -66,8 +78,9 @@ class Sampler(abc.ABC):
     pool = view.ranked(rung, self._settings.pool)
     if pool:
       low, high = self._settings.parent_ranks
+      editable = [p for p in pool if can_edit(p)] or pool
       # Fewer Programs than the first rank: the last ones there are.
-      candidates = pool[low - 1 : high] or pool[-1:]
+      candidates = editable[low - 1 : high] or editable[-1:]
       parent = self._choose(candidates, pool, view, rung)
     else:
       pool = _baselines(view)
@@ -76,7 +89,7 @@ class Sampler(abc.ABC):
           f"no Program has a score at rung {rung!r} and no baseline is left "
           "to start from: the run needs at least one Program that works"
         )
-      parent = self._rng.choice(pool)
+      parent = self._rng.choice([p for p in pool if can_edit(p)] or pool)
     return Sample(parent, self._references(parent, pool))
 
   @abc.abstractmethod

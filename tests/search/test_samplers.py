@@ -146,6 +146,23 @@ def test_a_failed_program_is_never_sampled(name):
 
 
 @pytest.mark.parametrize("name", POLICIES)
+def test_what_cannot_be_edited_is_no_parent_while_anything_else_can(name):
+  history = scored({"yardstick": 9.0, "a": 2.0, "b": 1.0})
+  sampler = make_sampler(settings(name), random.Random(0))
+  parents = set()
+  for i in range(40):
+    sample = sampler.sample(
+      history.view, RUNG, can_edit=lambda p: p != "yardstick"
+    )
+    assert "yardstick" in sample.references
+    history.propose(f"c{i}", [sample.parent])
+    parents.add(sample.parent)
+  assert parents == ({"a"} if name == "greedy" else {"a", "b"})
+  nothing = sampler.sample(history.view, RUNG, can_edit=lambda p: False)
+  assert nothing.parent in {"yardstick", "a", "b"}
+
+
+@pytest.mark.parametrize("name", POLICIES)
 def test_same_seed_same_draws(name):
   def draws(seed):
     history = twenty()
