@@ -204,6 +204,8 @@ def trace(
     "apply": bytes(apply_export.serialize(vjp_order=1)),
     "init": bytes(init_export.serialize()),
   }
+  # Read back, it has its derivative at hand, which is traced anew otherwise.
+  apply_export = export.deserialize(bytearray(sections["apply"]))
   header = Header(
     version=VERSION,
     platform=platform,
