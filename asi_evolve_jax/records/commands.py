@@ -90,7 +90,8 @@ def _list(records, rest, console, limit, seal) -> None:
     table.add_row(name, str(len(records.store.keys(prefix))))
   if not total:
     raise archive.ArchiveError(
-      f"{records.url} holds no records: check the URL."
+      f"{records.url} holds no records: check the URL (a run keeps them in "
+      "the folder records/ of its own)."
     )
   console.print(table)
 

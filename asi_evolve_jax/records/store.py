@@ -11,6 +11,7 @@ import hashlib
 import os
 import pathlib
 import threading
+import urllib.parse
 from collections.abc import Sequence
 from typing import Any
 
@@ -213,6 +214,9 @@ def normalise_url(url: str | os.PathLike[str]) -> str:
       f"{text} cannot hold records: use a folder, "
       f"{', '.join(s + '://' for s in _SCHEMES)}."
     )
+  if scheme == "file":  # blanks and the like, written out or not
+    path = urllib.parse.unquote(text.removeprefix("file://"))
+    text = "file://" + urllib.parse.quote(path)
   return text if text.endswith("/") else text + "/"
 
 

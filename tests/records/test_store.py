@@ -88,11 +88,16 @@ def test_the_first_array_stays_but_a_half_written_one_does_not(tmp_path):
 def test_urls(tmp_path):
   spaced = tmp_path / "a b"
   assert normalise_url(spaced) == f"file://{tmp_path}/a%20b/"
+  assert normalise_url(f"file://{spaced}") == f"file://{tmp_path}/a%20b/"
+  assert normalise_url(f"file://{tmp_path}/a%20b") == normalise_url(spaced)
+  assert normalise_url("file:///a#b?c/") == "file:///a%23b%3Fc/"
   assert normalise_url("file:///a/b") == "file:///a/b/"
   assert normalise_url("gs://bucket/run/") == "gs://bucket/run/"
   store = Store(spaced)
   store.create("k", b"1")
   assert (spaced / "k").read_bytes() == b"1"
+  assert store.put_array("arrays/a", np.ones(2))
+  np.testing.assert_array_equal(store.get_array("arrays/a"), np.ones(2))
 
 
 @pytest.mark.parametrize(
