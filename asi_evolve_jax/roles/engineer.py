@@ -40,6 +40,17 @@ from asi_evolve_jax.tracks.base import Track
 
 log = logging.getLogger(__name__)
 
+# What it acts on; lessons are not for it.
+_KINDS = (
+  "run",
+  "program",
+  "proposal",
+  "task",
+  "result",
+  "artifact",
+  "milestone",
+)
+
 
 class Engineer:
   """Leases Tasks, runs the track's stages, writes Results and next Tasks.
@@ -118,7 +129,7 @@ class Engineer:
   # What others wrote.
 
   def _follow(self) -> bool:
-    records, self._cursor = self._records.follow(self._cursor)
+    records, self._cursor = self._records.follow(self._cursor, _KINDS)
     news = [r for r in records if r.key not in self._own]
     self._own.difference_update(r.key for r in records)
     if not news:

@@ -15,6 +15,8 @@ from asi_evolve_jax.tracks.base import Track
 
 log = logging.getLogger(__name__)
 
+_KINDS = ("run", "proposal", "task", "result", "milestone")
+
 
 def check_seeds(settings: RunSettings) -> None:
   """Refuses verify seeds that the ladder selected on.
@@ -58,7 +60,7 @@ class Verifier:
 
   def step(self) -> bool:
     """Writes the verify Tasks once, then `finished` once they have Results."""
-    news, self._cursor = self._records.follow(self._cursor)
+    news, self._cursor = self._records.follow(self._cursor, _KINDS)
     self._view.update(news)
     milestones = self._view.milestones
     if "search-ended" not in milestones or "finished" in milestones:
