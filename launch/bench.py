@@ -6,10 +6,14 @@ Every figure is written with the machine, the commit and the versions.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+# As the supervisor sets it for the roles; before anything loads numpy.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from absl import app, flags, logging
 from rich.console import Console

@@ -8,6 +8,7 @@ writer's clock: for people to read, never to order or to expire anything.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from typing import Any, ClassVar
@@ -141,7 +142,7 @@ class Task(Record):
   priority: int = 0  # larger first; baselines and pairs go ahead
   requested_by: str = ""  # a field, not part of the id
 
-  @property
+  @functools.cached_property
   def id(self) -> str:
     return digest(
       self.program, self.rung, list(self.seeds), self.purpose, self.attempt
@@ -193,7 +194,7 @@ class Analysis(Record):
   effects: tuple[dict[str, Any], ...] = ()
   lessons: tuple[str, ...] = ()
 
-  @property
+  @functools.cached_property
   def id(self) -> str:
     return digest(self.program, sorted(self.results))
 
