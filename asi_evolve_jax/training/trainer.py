@@ -1,0 +1,278 @@
+"""The compiled steps that all training here is made of.
+
+One program for training and one for evaluation, at one shape: text and the
+associative recall task run through both, since window, weights and learning
+rate are arguments. A seed costs no compilation either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from asi_evolve_jax.training import sharding
+
+State = dict[str, Any]  # {"params", "optimizer"}
+
+_STACKED = ("blocks", "mixers")  # their leaves have an axis of layers
+
+# Short runs on CPU wait for LLVM more than for arithmetic. Measured on a small
+# model: the train step compiles in half the time and runs as fast, since its
+# products are library calls either way.
+_QUICK = {
+  "xla_backend_optimization_level": 1,
+  "xla_cpu_use_fusion_emitters": False,
+}
+_ONCE = {**_QUICK, "xla_backend_optimization_level": 0}
+
+
+class Model(Protocol):
+  """What is trained; models.language_model.LanguageModel is one."""
+
+  def init(self, key: jax.Array) -> dict[str, Any]: ...
+
+  def loss(
+    self,
+    params: dict[str, Any],
+    tokens: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+  ) -> tuple[jax.Array, dict[str, jax.Array]]: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer:
+  """AdamW (Loshchilov and Hutter 2019) with warm-up and cosine decay.
+
+  Attributes:
+    learning_rate: at the peak.
+    warmup: steps of linear warm-up.
+    final_ratio: the last learning rate over the peak.
+    beta1: decay of the first moment.
+    beta2: decay of the second moment.
+    weight_decay: of matrices; vectors and norms are left alone.
+    clip: largest global norm of the gradient.
+  """
+
+  learning_rate: float = 3e-3
+  warmup: int = 20
+  final_ratio: float = 0.1
+  beta1: float = 0.9
+  beta2: float = 0.95
+  weight_decay: float = 0.1
+  clip: float = 1.0
+
+  def schedule(self, steps: int) -> np.ndarray:
+    """Returns the learning rate of each step, float32 [steps]."""
+    warmup = min(self.warmup, steps - 1)
+    rate = optax.warmup_cosine_decay_schedule(
+      # The first step should move something.
+      init_value=self.learning_rate / (warmup + 1),
+      peak_value=self.learning_rate,
+      warmup_steps=warmup,
+      decay_steps=steps,
+      end_value=self.learning_rate * self.final_ratio,
+    )
+    return np.asarray(rate(jnp.arange(steps)), np.float32)
+
+
+class Trainer:
+  """Compiled init, train step and evaluation of one model at one shape.
+
+  Attributes:
+    batch: windows a step.
+    time: tokens a window.
+    parameters: number of parameters.
+    compile_s: seconds that compilation took.
+    memory_bytes: what the train step needs by XLA's account: arguments, results
+      and temporaries, a device.
+  """
+
+  def __init__(
+    self,
+    model: Model,
+    optimizer: Optimizer,
+    *,
+    batch: int,
+    time: int,
+    mesh: Mesh | None = None,
+  ):
+    """Compiles for windows [batch, time + 1].
+
+    Args:
+      model: with parameters {"ends", "blocks", "mixers"}.
+      optimizer: its settings.
+      batch: windows a step, over all devices.
+      time: tokens a window.
+      mesh: from `sharding.make_mesh`; by default one over all devices.
+    """
+    self.batch = batch
+    self.time = time
+    self.optimizer = optimizer
+    self.mesh = mesh or sharding.make_mesh()
+    self._model = model
+    self._transform = optax.chain(
+      optax.clip_by_global_norm(optimizer.clip),
+      optax.scale_by_adam(optimizer.beta1, optimizer.beta2),
+      optax.add_decayed_weights(optimizer.weight_decay, mask=_matrices),
+    )
+    self._compile()
+
+  def _compile(self) -> None:
+    start = time.monotonic()
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    with jax.set_mesh(self.mesh):
+      shapes = jax.eval_shape(self._fresh, key)
+      placed = sharding.infer(shapes, self.mesh)
+      self._data = sharding.batch_sharding(self.mesh)
+      state = jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
+        shapes,
+        placed,
+      )
+      windows = jax.ShapeDtypeStruct(
+        (self.batch, self.time + 1), jnp.uint8, sharding=self._data
+      )
+      weights = jax.ShapeDtypeStruct(
+        (self.batch, self.time), jnp.float32, sharding=self._data
+      )
+      rate = jax.ShapeDtypeStruct((), jnp.float32)
+      init = jax.jit(self._fresh, out_shardings=placed)
+      self._init = _compiled(init.lower(key), _ONCE)
+      step = jax.jit(
+        self._update, donate_argnums=0, out_shardings=(placed, None)
+      )
+      lowered = step.lower(state, windows, weights, rate)
+      self._step = _compiled(lowered, _QUICK)
+      measure = jax.jit(self._measure)
+      params = state["params"]
+      lowered = measure.lower(params, windows, weights)
+      self._eval = _compiled(lowered, _QUICK)
+    self._ones = self.put(np.ones((self.batch, self.time), np.float32))
+    self.parameters = sum(a.size for a in jax.tree.leaves(shapes["params"]))
+    self.compile_s = time.monotonic() - start
+    memory = self._step.memory_analysis()
+    self.memory_bytes = (
+      memory.argument_size_in_bytes
+      + memory.output_size_in_bytes
+      - memory.alias_size_in_bytes
+      + memory.temp_size_in_bytes
+    )
+
+  def _fresh(self, key: jax.Array) -> State:
+    params = self._model.init(key)
+    return {"params": params, "optimizer": self._transform.init(params)}
+
+  def _update(
+    self,
+    state: State,
+    windows: jax.Array,
+    weights: jax.Array,
+    rate: jax.Array,
+  ) -> tuple[State, dict[str, jax.Array]]:
+    tokens, targets = _shift(windows)
+    (loss, _), gradients = jax.value_and_grad(self._model.loss, has_aux=True)(
+      state["params"], tokens, targets, weights
+    )
+    updates, optimizer = self._transform.update(
+      gradients, state["optimizer"], state["params"]
+    )
+    params = jax.tree.map(lambda p, u: p - rate * u, state["params"], updates)
+    metrics = {"loss": loss, "norm": optax.tree.norm(gradients)}
+    return {"params": params, "optimizer": optimizer}, metrics
+
+  def _measure(
+    self, params: dict[str, Any], windows: jax.Array, weights: jax.Array
+  ) -> dict[str, jax.Array]:
+    tokens, targets = _shift(windows)
+    return self._model.loss(params, tokens, targets, weights)[1]
+
+  def put(self, rows: np.ndarray) -> jax.Array:
+    """Returns this process's rows of a batch as one global array."""
+    return jax.make_array_from_process_local_data(self._data, rows)
+
+  def init(self, seed: int) -> State:
+    """Returns fresh parameters and optimiser state, on their shardings."""
+    return self._init(jax.random.key(seed))
+
+  def step(
+    self,
+    state: State,
+    windows: np.ndarray,
+    rate: float,
+    weights: np.ndarray | None = None,
+  ) -> tuple[State, dict[str, jax.Array]]:
+    """Makes one optimiser step; `state` is donated.
+
+    Args:
+      state: from `init` or the step before.
+      windows: uint8 [batch, time + 1].
+      rate: learning rate.
+      weights: float32 [batch, time], of the targets; None: all count.
+
+    Returns:
+      (state, {"loss": nats a target, "norm": of the gradient}), not waited for.
+    """
+    placed = self._ones if weights is None else self.put(weights)
+    return self._step(state, self.put(windows), placed, np.float32(rate))
+
+  def evaluate(
+    self,
+    params: dict[str, Any],
+    windows: np.ndarray,
+    weights: np.ndarray | None = None,
+  ) -> tuple[float, float]:
+    """Returns (bits a target, share of targets ranked first).
+
+    Args:
+      params: to evaluate.
+      windows: uint8 [count, time + 1], any count.
+      weights: float32 [count, time]; None: all targets count.
+    """
+    if weights is None:
+      weights = np.ones((len(windows), self.time), np.float32)
+    padding = -len(windows) % self.batch
+    # Float64 on the host: a sum over a corpus loses digits in float32.
+    sums = np.zeros(3)
+    windows = np.pad(windows, ((0, padding), (0, 0)))
+    weights = np.pad(weights, ((0, padding), (0, 0)))
+    for start in range(0, len(windows), self.batch):
+      rows = slice(start, start + self.batch)
+      aux = self._eval(params, self.put(windows[rows]), self.put(weights[rows]))
+      sums += [float(aux[k]) for k in ("nats", "correct", "weight")]
+    nats, correct, weight = sums
+    return nats / np.log(2) / weight, correct / weight
+
+
+def _compiled(
+  lowered: jax.stages.Lowered, options: dict[str, Any]
+) -> jax.stages.Compiled:
+  if jax.default_backend() != "cpu":
+    return lowered.compile()
+  try:
+    return lowered.compile(compiler_options=options)
+  except jax.errors.JaxRuntimeError as error:
+    # Options come and go with versions of XLA; they only save time.
+    if "compile option" not in str(error):
+      raise
+    return lowered.compile()
+
+
+def _shift(windows: jax.Array) -> tuple[jax.Array, jax.Array]:
+  wide = windows.astype(jnp.int32)
+  return wide[:, :-1], wide[:, 1:]
+
+
+def _matrices(params: dict[str, Any]) -> dict[str, Any]:
+  """Marks the arrays that weight decay applies to."""
+  return {
+    name: jax.tree.map(lambda a, n=name: a.ndim - (n in _STACKED) >= 2, part)
+    for name, part in params.items()
+  }
