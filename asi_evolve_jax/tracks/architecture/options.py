@@ -105,6 +105,7 @@ class TrackOptions:
   Attributes:
     reference: name of the baseline whose parameter count all models match.
     yardsticks: names of baselines that may cost more than linear time.
+    baselines: names of those to measure; empty: all.
     platform: what Artifacts are exported for: "cpu", "tpu" or "cuda".
   """
 
@@ -112,6 +113,7 @@ class TrackOptions:
   model: ModelOptions = ModelOptions()
   reference: str = "deltanet"
   yardsticks: tuple[str, ...] = ("softmax",)
+  baselines: tuple[str, ...] = ()
   platform: str = "cpu"
 
   def __post_init__(self) -> None:

@@ -70,14 +70,16 @@ class ArchitectureTrack:
   def __init__(self, options: dict[str, Any]):
     self.options = from_config(TrackOptions, options, "track_options")
     self.space = ArchitectureSpace()
-    self._baselines = baselines()
-    names = [b.name for b in self._baselines]
-    for name in (self.options.reference, *self.options.yardsticks):
+    self._published = baselines()
+    names = [b.name for b in self._published]
+    wanted = self.options.baselines or tuple(names)
+    for name in (self.options.reference, *self.options.yardsticks, *wanted):
       if name not in names:
         raise SettingsError(
           f"track_options names the baseline {name!r}; there are "
           f"{', '.join(names)}."
         )
+    self._baselines = tuple(b for b in self._published if b.name in wanted)
 
   @functools.cached_property
   def brief(self) -> str:
@@ -85,7 +87,7 @@ class ArchitectureTrack:
     return importlib.resources.files(_ROOM).joinpath("brief.md").read_text()
 
   def baselines(self) -> tuple[Baseline, ...]:
-    """Returns the published mixers; see baselines.py."""
+    """Returns the published mixers that are wanted; see baselines.py."""
     return self._baselines
 
   def shape_key(self, rung: RungSettings) -> str:
@@ -112,7 +114,7 @@ class ArchitectureTrack:
     model, run = read_rung(
       self.options, rung.options, f"options of rung {rung.name!r}"
     )
-    sources = {b.name: b.source for b in self._baselines}
+    sources = {b.name: b.source for b in self._published}
     return StageOptions(
       model=model,
       run=run,
