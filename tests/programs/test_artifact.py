@@ -68,16 +68,22 @@ def direct(params, x, depth):
 
 def test_loaded_mixer_equals_the_module(payload):
   mixer = artifact.load(payload)
-  params = mixer.init(jax.random.key(3))
-  module = build(BASE)(Config(), rngs=nnx.Rngs(jax.random.key(3)))
-  own = nnx.to_pure_dict(nnx.state(module, nnx.Param))
+  mixer_class = build(BASE)
+
+  @jax.jit
+  def both(key, x):
+    module = mixer_class(Config(), rngs=nnx.Rngs(key))
+    own = nnx.to_pure_dict(nnx.state(module, nnx.Param))
+    expected = module(x, artifact.MixerContext(jnp.float32(0.25)))
+    params = mixer.init(key)
+    return params, own, mixer.apply(params, x, 0.25), expected
+
+  x = np.random.default_rng(1).standard_normal((2, 8, 16), np.float32)
+  params, own, y, expected = both(jax.random.key(3), x)
   jax.tree.map(np.testing.assert_array_equal, params, own)
   assert jax.tree.map(lambda p: p.shape, params) == jax.tree.map(
     lambda p: p.shape, mixer.params
   )
-  x = jax.random.normal(jax.random.key(1), (2, 8, 16))
-  y = mixer.apply(params, x, 0.25)
-  expected = module(x, artifact.MixerContext(jnp.float32(0.25)))
   np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
   assert mixer.report["mixer_parameters"] == 2 * (16 * 16 + 16)
   assert mixer.report["shape"] == [2, 8, 16]
@@ -87,10 +93,8 @@ def test_loaded_mixer_equals_the_module(payload):
 def test_trains_inside_scan_and_checkpoint(payload, remat):
   mixer = artifact.load(payload)
   layers = 3
-  keys = jax.random.split(jax.random.key(0), layers)
-  stacked = jax.lax.map(mixer.init, keys)
-  x = jax.random.normal(jax.random.key(1), (2, 8, 16))
-  depths = jnp.arange(layers, dtype=jnp.float32) / layers
+  depths = np.arange(layers, dtype=np.float32) / layers
+  x = np.random.default_rng(1).standard_normal((2, 8, 16), np.float32)
 
   def loss(stacked, apply):
     def layer(h, xs):
@@ -99,14 +103,16 @@ def test_trains_inside_scan_and_checkpoint(payload, remat):
 
     if remat:
       layer = jax.checkpoint(layer)
-    h, _ = jax.lax.scan(layer, x, (stacked, depths))
+    h, _ = jax.lax.scan(layer, jnp.asarray(x), (stacked, depths))
     return jnp.mean(h**2)
 
-  def both(apply):
-    return jax.jit(jax.value_and_grad(lambda s: loss(s, apply)))(stacked)
+  @jax.jit
+  def both(key):
+    stacked = jax.lax.map(mixer.init, jax.random.split(key, layers))
+    step = jax.value_and_grad(loss)
+    return step(stacked, mixer.apply), step(stacked, direct)
 
-  value, gradient = both(mixer.apply)
-  expected, expected_gradient = both(direct)
+  (value, gradient), (expected, expected_gradient) = both(jax.random.key(0))
   np.testing.assert_allclose(value, expected, rtol=1e-6)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
@@ -123,13 +129,17 @@ def test_bfloat16_keeps_master_parameters():
     dtype=jnp.bfloat16,
   )
   mixer = artifact.load(payload)
-  params = mixer.init(jax.random.key(0))
-  assert {str(p.dtype) for p in jax.tree.leaves(params)} == {"float32"}
-  x = jnp.ones((2, 8, 16), jnp.bfloat16)
-  gradient = jax.grad(
-    lambda p: mixer.apply(p, x, 0.0).astype(jnp.float32).sum()
-  )(params)
-  assert {str(p.dtype) for p in jax.tree.leaves(gradient)} == {"float32"}
+  x = jax.ShapeDtypeStruct((2, 8, 16), jnp.bfloat16)
+
+  def gradient(params, x):
+    return jax.grad(lambda p: mixer.apply(p, x, 0.0).astype(jnp.float32).sum())(
+      params
+    )
+
+  for tree in (mixer.params, jax.eval_shape(gradient, mixer.params, x)):
+    assert {str(p.dtype) for p in jax.tree.leaves(tree)} == {"float32"}
+  y = jax.eval_shape(lambda p, x: mixer.apply(p, x, 0.0), mixer.params, x)
+  assert y.dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ ALLOWED_IMPORTS = frozenset(
   {
     "collections",
     "dataclasses",
-    "einops",
     "enum",
     "flax",
     "functools",

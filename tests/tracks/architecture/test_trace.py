@@ -251,19 +251,11 @@ def test_refused_at_the_gate_that_says_why(name):
 
 
 NEAR = {
-  "mean over channels": spoil(
-    RETURN, "    return y - y.mean(axis=-1, keepdims=True)\n"
-  ),
   "epsilon under the root": spoil(
     RETURN,
     "    return y * jax.lax.rsqrt((x * x).sum(-1, keepdims=True) + 1e-6)\n",
   ),
   "closed gate": spoil("jnp.ones((config.dim,))", "jnp.zeros((config.dim,))"),
-  "somewhat larger": spoil(
-    "self.gain =",
-    "self.more = nnx.Linear(config.dim, config.dim, rngs=rngs)\n"
-    "    self.gain =",
-  ).replace("v = self.write(x)", "v = self.more(self.write(x))"),
 }
 
 
@@ -274,7 +266,15 @@ def test_near_misses_pass(name):
 
 
 def test_the_mlp_pays_for_a_larger_mixer(good):
-  larger = run(NEAR["somewhat larger"]).report
+  reply = run(
+    spoil(
+      "self.gain =",
+      "self.more = nnx.Linear(config.dim, config.dim, rngs=rngs)\n"
+      "    self.gain =",
+    ).replace("v = self.write(x)", "v = self.more(self.write(x))")
+  )
+  assert reply.status == "ok", reply.error
+  larger = reply.report
   assert larger["mixer_parameters"] > good.report["mixer_parameters"]
   assert larger["mlp_width"] < good.report["mlp_width"]
   assert larger["parameters"] == pytest.approx(
