@@ -106,9 +106,12 @@ class Writer:
 
   def low_rank(self, name: str, width: str) -> None:
     """Adds two weights, `name`_in and `name`_out, with a bottleneck."""
+    if not self.bottleneck:
+      # 16 channels for heads of 32: what GLA (2312.06635) uses.
+      self.param("rank = max(1, config.head_dim // 2)")
     self.bottleneck = True
-    self.param(f"self.{name}_in = weight(dim, config.head_dim)")
-    self.param(f"self.{name}_out = weight(config.head_dim, {width})")
+    self.param(f"self.{name}_in = weight(dim, rank)")
+    self.param(f"self.{name}_out = weight(rank, {width})")
 
   def operate(self, name: str, operator: str, arguments: str) -> None:
     """Adds `name`, _ = `operator`(...) with `arguments`, by comma and space."""

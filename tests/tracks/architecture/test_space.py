@@ -39,34 +39,26 @@ def check_source(source):
   assert not any(a == b == c == "" for a, b, c in _triples(lines[30:]))
   written = sum(bool(line.strip()) for line in lines)
   assert 40 <= written <= 160
-  imported, defined = set(), set()
+  imported, defined, names = set(), set(), set()
+  stored, loaded = set(), set()
   for node in ast.walk(tree):
-    if isinstance(node, ast.Import):
-      imported.update(alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-      imported.add(node.module)
-    elif isinstance(node, ast.FunctionDef):
-      defined.add(node.name)
+    match node:
+      case ast.Import(names=aliases):
+        imported.update(alias.name for alias in aliases)
+      case ast.ImportFrom(module=module):
+        imported.add(module)
+      case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+        defined.add(name)
+      case ast.Name(id=name):
+        names.add(name)
+      case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=how):
+        (stored if isinstance(how, ast.Store) else loaded).add(name)
   assert imported <= ALLOWED
-  assert "TokenMixer" in {
-    n.name for n in tree.body if isinstance(n, ast.ClassDef)
-  }
+  assert "TokenMixer" in defined
   # No dead code: what is defined, imported or stored is used.
-  names = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name)]
-  for name in defined - {"__init__", "__call__", "split"}:
-    assert name in names, name
-  for module in imported:
-    if module.startswith("pallas_kernels."):
-      assert module.rsplit(".", 1)[1] in names
-  attributes = [
-    (n.attr, isinstance(n.ctx, ast.Store))
-    for n in ast.walk(tree)
-    if isinstance(n, ast.Attribute)
-    and isinstance(n.value, ast.Name)
-    and n.value.id == "self"
-  ]
-  stored = {name for name, stores in attributes if stores}
-  loaded = {name for name, stores in attributes if not stores}
+  assert defined - names <= {"TokenMixer", "__init__", "__call__"}
+  operators = {m.rpartition(".")[2] for m in imported if "pallas" in m}
+  assert operators <= names
   assert stored == loaded
   return program_id(source)
 
