@@ -148,7 +148,14 @@ class Ends(nnx.Module):
     self.tied = config.tie_embeddings
 
   def embed(self, tokens: jax.Array, dtype: Any) -> jax.Array:
-    return self.embedding[...].astype(dtype)[tokens]
+    """Returns embeddings [batch, time, dim] of root mean square 1.
+
+    A mixer's output has about that size from the first step on; next to it the
+    small numbers that a tied table starts with would hide the current token.
+    """
+    rows = self.embedding[...][tokens]
+    mean = jnp.mean(rows * rows, axis=-1, keepdims=True)
+    return (rows * jax.lax.rsqrt(mean + _EPSILON)).astype(dtype)
 
   def logits(self, h: jax.Array) -> jax.Array:
     table = (self.embedding if self.tied else self.head)[...]

@@ -121,7 +121,7 @@ def test_scan_over_layers_equals_a_loop_in_float64(tied):
   def norm(x, scale):
     return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * scale
 
-  h = wide["ends"]["embedding"][tokens]
+  h = norm(wide["ends"]["embedding"][tokens], 1.0)
   for i in range(CONFIG.layers):
     block, weights = jax.tree.map(
       lambda x, i=i: x[i], (wide["blocks"], wide["mixers"])
