@@ -35,14 +35,14 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     {
       "name": "quick",
       "seeds": (0,),
-      "deadline_s": 90.0,
+      "deadline_s": 300.0,
       "promote": 0.5,
       "options": {**shapes, "steps": 40, "warmup": 10, "eval_windows": 64},
     },
     {
       "name": "explore",
       "seeds": (0,),
-      "deadline_s": 240.0,
+      "deadline_s": 600.0,
       "options": {**shapes, "steps": 200, "warmup": 20, "eval_windows": 128},
     },
   )
@@ -52,7 +52,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     "rung": {
       "name": "verify",
       "seeds": (101, 102, 103),
-      "deadline_s": 600.0,
+      "deadline_s": 1200.0,
       "options": {**shapes, "steps": 200, "warmup": 20, "eval_windows": 256},
     },
   }
@@ -77,7 +77,7 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
     {
       "name": "explore",
       "seeds": (0,),
-      "deadline_s": 60.0,
+      "deadline_s": 300.0,
       "options": {**tiny, "steps": 10, "eval_windows": 8},
     },
   )

@@ -72,8 +72,8 @@ class Processes:
     env = dict(os.environ) if keeps_keys else scrubbed_environment()
     # Small algebra beside busy workers: threads of a role would only wait
     # for each other.
-    for name in ("OPENBLAS", "OMP", "MKL"):
-      env.setdefault(f"{name}_NUM_THREADS", "1")
+    for library in ("OPENBLAS", "OMP", "MKL"):
+      env.setdefault(f"{library}_NUM_THREADS", "1")
     root = str(Path(__file__).resolve().parents[2])
     env["PYTHONPATH"] = os.pathsep.join(
       p for p in (root, env.get("PYTHONPATH", "")) if p
