@@ -14,13 +14,13 @@ from asi_evolve_jax.tracks.architecture.baselines import baselines
 from asi_evolve_jax.tracks.architecture.space import ArchitectureSpace
 
 SPACE = ArchitectureSpace()
-BATCH, TIME, DIM, CUT = 2, 40, 32, 23
+BATCH, TIME, DIM, CUT = 2, 20, 32, 11
 # These tests compile for seconds and run for milliseconds.
 FAST_COMPILE = {
   "xla_backend_optimization_level": 0,
   "xla_llvm_disable_expensive_passes": True,
 }
-CONFIG = types.SimpleNamespace(dim=DIM, heads=2, head_dim=16, chunk_size=16)
+CONFIG = types.SimpleNamespace(dim=DIM, heads=2, head_dim=16, chunk_size=8)
 
 
 # Much of what one draw may miss: every path, statistics, floors, tied keys.
