@@ -6,6 +6,7 @@ the mixer and the MLP width that keeps their parameters equal.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.resources
 from typing import Any
@@ -21,6 +22,7 @@ from asi_evolve_jax.settings import (
 )
 from asi_evolve_jax.tracks.architecture.baselines import baselines
 from asi_evolve_jax.tracks.architecture.options import (
+  CorpusOptions,
   StageOptions,
   TrackOptions,
   read_rung,
@@ -118,12 +120,24 @@ class ArchitectureTrack:
     return StageOptions(
       model=model,
       run=run,
-      corpus=self.options.corpus,
+      corpus=self._corpus(),
       reference_source=sources[self.options.reference],
       yardsticks=tuple(
         program_id(sources[name]) for name in self.options.yardsticks
       ),
       platform=self.options.platform,
+    )
+
+  def _corpus(self) -> CorpusOptions:
+    """The corpus with its folders named: a worker has another home."""
+    from asi_evolve_jax.training import wheels
+
+    corpus = self.options.corpus
+    home = wheels.cache_home()
+    return dataclasses.replace(
+      corpus,
+      data_dir=corpus.data_dir or str(home / "corpora"),
+      wheels_dir=corpus.wheels_dir or str(home / "wheels"),
     )
 
   def manifest(self) -> dict[str, Any]:
