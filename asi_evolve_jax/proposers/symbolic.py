@@ -34,7 +34,7 @@ _WIDEN_AFTER = 15  # known Programs, one more move each time
 _LAST_RESORT = 45  # from this try on, look anywhere
 _MOVES = (1, 1, 1, 2, 2, 3)  # moves of one mutation, drawn evenly
 _Z = 1.96  # half width of a 95 % interval in standard deviations
-# Of the prior's deviation: how far one wholly relevant item moves a belief.
+# Of the prior's deviation: how far the most relevant item moves a belief.
 _KNOWLEDGE_SHIFT = 1.0
 # Crossovers of two parents that one draw of beliefs chooses from.
 _LITTER = 8
@@ -176,14 +176,21 @@ class _Beliefs:
 
 
 def _knowledge_shift(context: Context) -> dict[str, float]:
-  total = sum(max(item.weight, 0.0) for item in context.knowledge)
+  """Returns feature -> shift of its belief, in deviations of the prior.
+
+  The most relevant item that speaks of a feature moves it most, the others by
+  their share of that one's relevance; for and against cancel out.
+  """
+  most = max((item.weight for item in context.knowledge), default=0.0)
   shift: dict[str, float] = {}
+  if most <= 0:
+    return shift
   for item in context.knowledge:
-    weight = max(item.weight, 0.0) / total if total > 0 else 0.0
+    step = _KNOWLEDGE_SHIFT * max(item.weight, 0.0) / most
     for name in item.suggests:
-      shift[name] = shift.get(name, 0.0) + _KNOWLEDGE_SHIFT * weight
+      shift[name] = shift.get(name, 0.0) + step
     for name in item.warns:
-      shift[name] = shift.get(name, 0.0) - _KNOWLEDGE_SHIFT * weight
+      shift[name] = shift.get(name, 0.0) - step
   return shift
 
 
