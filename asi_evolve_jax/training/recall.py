@@ -35,7 +35,7 @@ def sequences(
   pairs = min(max(time // 8, 1), 64)
   queries = (time + 1 - 2 * pairs) // 2
   if queries < 1:
-    raise ValueError(f"time {time} is too short for recall: use 4 or more.")
+    raise ValueError(f"time {time} is too short for recall: use 3 or more.")
   order = rng.permuted(np.tile(np.arange(_VALUES), (batch, 1)), axis=1)
   keys = order[:, :pairs]
   values = rng.integers(_VALUES, 256, (batch, pairs))

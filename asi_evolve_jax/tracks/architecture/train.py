@@ -16,7 +16,6 @@ import numpy as np
 
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
 from asi_evolve_jax.models.language_model import LanguageModel
-from asi_evolve_jax.models.sizes import forward_flops
 from asi_evolve_jax.programs import artifact
 from asi_evolve_jax.records.schema import VERIFY
 from asi_evolve_jax.settings import plain
@@ -67,8 +66,6 @@ def run(request: StageRequest) -> StageReply:
     "corpus": text.hash,
     "step_time_s": step_s,
     "tokens_per_second": tokens / step_s if step_s else 0.0,
-    # The mixer's own are counted where it is traced.
-    "harness_flops_per_token": 3 * forward_flops(config, 1),
     "train_memory_bytes": trainer.memory_bytes,
     "trigram_bits_per_byte": trigram,
   }
