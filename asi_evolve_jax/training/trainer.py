@@ -8,6 +8,7 @@ rate are arguments. A seed costs no compilation either.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from typing import Any, Protocol
 
@@ -247,8 +248,8 @@ class Trainer:
       rows = slice(start, start + self.batch)
       aux = self._eval(params, self.put(windows[rows]), self.put(weights[rows]))
       sums += [float(aux[k]) for k in ("nats", "correct", "weight")]
-    nats, correct, weight = sums
-    return nats / np.log(2) / weight, correct / weight
+    nats, correct, weight = sums.tolist()
+    return nats / math.log(2) / weight, correct / weight
 
 
 def _compiled(

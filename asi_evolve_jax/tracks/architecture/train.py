@@ -114,6 +114,7 @@ def _seed(
   if finished.exists():
     return json.loads(finished.read_text())
   run = options.run
+  keep = run.checkpoint_s > 0
   dev = _windows(text, "dev", options)
   outcome = train(
     trainer,
@@ -124,7 +125,7 @@ def _seed(
       seed=seed,
       eval_every=run.eval_every,
       checkpoint_s=run.checkpoint_s,
-      checkpoints=str(scratch / f"checkpoints-{seed}"),
+      checkpoints=str(scratch / f"checkpoints-{seed}") if keep else "",
     ),
   )
   measured = _measure(trainer, text, options, seed, outcome)

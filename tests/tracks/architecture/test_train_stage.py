@@ -1,0 +1,149 @@
+"""The train stage: scores per seed, held-out text for verification alone."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from asi_evolve_jax.evaluation.stages import StageRequest
+from asi_evolve_jax.programs import artifact
+from asi_evolve_jax.settings import plain
+from asi_evolve_jax.tracks.architecture import contract, train
+from asi_evolve_jax.tracks.architecture.options import (
+  CorpusOptions,
+  ModelOptions,
+  RungOptions,
+  StageOptions,
+)
+from asi_evolve_jax.training import corpus
+from asi_evolve_jax.training.trainer import Trainer
+
+SOURCE = """
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+class TokenMixer(nnx.Module):
+
+  def __init__(self, config, *, rngs):
+    shape = (config.dim, config.dim)
+    self.w = nnx.Param(0.2 * jax.random.normal(rngs.params(), shape))
+
+  def __call__(self, x, ctx):
+    return jnp.cumsum(x, axis=1) / x.shape[1] @ self.w[...].astype(x.dtype)
+"""
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("text")
+  (folder / "other").mkdir()
+  rng = np.random.default_rng(0)
+  words = ["".join(map(chr, rng.integers(97, 123, 5))) for _ in range(50)]
+  for i in range(60):
+    text = " ".join(rng.choice(words, 500))
+    (folder / f"{i}.txt").write_text(text)
+  (folder / "other" / "o.txt").write_text(" ".join(words) * 20)
+  return StageOptions(
+    model=ModelOptions(dim=16, layers=1, heads=1, chunk_size=8),
+    run=RungOptions(
+      batch=4, time=32, steps=6, warmup=2, eval_windows=8, checkpoint_s=0.0
+    ),
+    corpus=CorpusOptions(
+      name=f"dir:{folder}", data_dir=str(tmp_path_factory.mktemp("built"))
+    ),
+    reference_source=SOURCE,
+  )
+
+
+@pytest.fixture(scope="module")
+def payload(options):
+  return _artifact(SOURCE, options)
+
+
+def _artifact(source, options):
+  mixer = contract.execute(source).TokenMixer
+  config = contract.mixer_config(options.model)
+  return artifact.trace(
+    mixer, config, batch=options.run.batch, time=options.run.time
+  )
+
+
+def _request(payload, options, scratch, seeds=(0, 1)):
+  return StageRequest(
+    source="",
+    payload=payload,
+    seeds=seeds,
+    options=plain(options),
+    scratch=str(scratch),
+    cache="",
+    deadline_s=60.0,
+  )
+
+
+def test_search_scores_every_seed_and_never_opens_held_out_text(
+  options, payload, tmp_path, monkeypatch
+):
+  opened = set()
+  load = corpus.Corpus.load
+  monkeypatch.setattr(
+    corpus.Corpus,
+    "load",
+    lambda self, split: opened.add(split) or load(self, split),
+  )
+  reply = train.run(_request(payload, options, tmp_path))
+  assert reply.status == "ok"
+  assert opened == {"train", "dev"}
+  assert [set(m) for m in reply.metrics] == [{"bits_per_byte"}] * 2
+  assert reply.metrics[0] != reply.metrics[1]
+  assert all(0 < m["bits_per_byte"] < 9 for m in reply.metrics)
+  assert reply.curves["loss"].shape == (2, 6)
+  assert 1 < reply.report["trigram_bits_per_byte"] < 8
+  # The candidate is its own reference: the same count to the unit.
+  count = 2 * 16 * 16 + 256 * 16  # at least its tables
+  assert reply.report["parameters"] > count
+  assert reply.report["train_memory_bytes"] > 4 * 3 * count
+
+
+def test_verification_reads_both_held_out_sets_and_recall_is_reported(
+  options, payload, tmp_path
+):
+  run = dataclasses.replace(options.run, recall_steps=2)
+  verify = dataclasses.replace(options, purpose="verify", run=run)
+  reply = train.run(_request(payload, verify, tmp_path, seeds=(7,)))
+  (metrics,) = reply.metrics
+  assert set(metrics) == {
+    "bits_per_byte",
+    "held_out_bits_per_byte",
+    "other_bits_per_byte",
+    "recall",
+  }
+  assert 0 <= metrics["recall"] <= 1
+  assert metrics["held_out_bits_per_byte"] != metrics["other_bits_per_byte"]
+
+
+def test_a_task_begun_again_does_not_train_a_finished_seed(
+  options, payload, tmp_path, monkeypatch
+):
+  first = train.run(_request(payload, options, tmp_path, seeds=(0,)))
+  inits = []
+  init = Trainer.init
+  monkeypatch.setattr(
+    Trainer, "init", lambda self, seed: inits.append(seed) or init(self, seed)
+  )
+  both = train.run(_request(payload, options, tmp_path, seeds=(0, 1)))
+  assert inits == [1]
+  assert both.metrics[0] == first.metrics[0]
+  elsewhere = tmp_path / "elsewhere"
+  elsewhere.mkdir()
+  fresh = train.run(_request(payload, options, elsewhere, seeds=(1,)))
+  assert fresh.metrics[0] == both.metrics[1]
+
+
+def test_divergence_is_a_failure_with_the_reason(options, tmp_path):
+  source = SOURCE.replace("x.shape[1] @", "0.0 @")
+  reply = train.run(_request(_artifact(source, options), options, tmp_path))
+  assert reply.status == "failed"
+  assert "diverged at step 0 of 6" in reply.error
+  assert reply.metrics == ()
