@@ -255,7 +255,8 @@ class LoadedMixer:
     """Returns one layer's parameters from a key (typed or raw uint32)."""
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
       key = jax.random.key_data(key)
-    return self._init.call(key)
+    params: dict[str, Any] = self._init.call(key)  # pyrefly: ignore
+    return params
 
   def apply(
     self, params: Mapping[str, Any], x: jax.Array, depth: jax.Array

@@ -11,7 +11,14 @@ from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.proposers.base import Context, Exhausted, Knowledge, Known
 from asi_evolve_jax.proposers.registry import make_proposer
 from asi_evolve_jax.records import Records, View
-from asi_evolve_jax.records.schema import Program, Proposal, Record, Task
+from asi_evolve_jax.records.schema import (
+  Analysis,
+  Insight,
+  Program,
+  Proposal,
+  Record,
+  Task,
+)
 from asi_evolve_jax.roles.cognition import insight_item
 from asi_evolve_jax.search.samplers import make_sampler
 from asi_evolve_jax.settings import RunSettings
@@ -77,9 +84,9 @@ class Researcher:
   def _learn(self, news: list[Record]) -> None:
     self.view.update(news)
     for record in news:
-      if record.kind == "insight":
+      if isinstance(record, Insight):
         self._index.add(insight_item(record))
-      elif record.kind == "analysis":
+      elif isinstance(record, Analysis):
         for effect in record.effects:
           self._effects[effect["feature"]] = (
             effect["effect"],

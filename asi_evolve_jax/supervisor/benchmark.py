@@ -69,7 +69,7 @@ class SumTrack:
   final_metric = metric
   brief = "Choose twelve digits; more is better."
   space = SumSpace()
-  stages = (
+  stages: tuple[Stage, ...] = (
     Stage("add", "asi_evolve_jax.supervisor.benchmark:add_up", trusted=False),
   )
 

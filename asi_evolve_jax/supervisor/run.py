@@ -80,7 +80,7 @@ def open_or_create(settings: RunSettings) -> OpenRun:
   records = Records.open(
     f"file://{run_dir / 'records'}/", durable=settings.durable
   )
-  begun = records.get("run", "run")
+  begun = _begun(records)
   if begun is None:
     record = Run(
       name=settings.name,
@@ -92,7 +92,7 @@ def open_or_create(settings: RunSettings) -> OpenRun:
       manifest=track.manifest(),
     )
     if not records.put(record)[0]:  # another supervisor was faster
-      begun = records.get("run", "run")
+      begun = _begun(records)
   if begun is not None:
     lines = difference(_portable(begun.config), _portable(plain(settings)))
     if lines:
@@ -116,7 +116,7 @@ def attach(url: str, run_dir: str = "") -> OpenRun:
     SettingsError: if there is no run at `url`.
   """
   records = Records.open(url)
-  begun = records.get("run", "run")
+  begun = _begun(records)
   if begun is None:
     raise SettingsError(
       f"{url} holds no run: begin one with launch.evolve, or mend the URL."
@@ -129,6 +129,11 @@ def attach(url: str, run_dir: str = "") -> OpenRun:
   for name in ("logs", "scratch", "cache", "report"):
     (folder / name).mkdir(parents=True, exist_ok=True)
   return OpenRun(records, settings, track, folder)
+
+
+def _begun(records: Records) -> Run | None:
+  record = records.get(Run.kind, Run.kind)
+  return record if isinstance(record, Run) else None
 
 
 def _parent(url: str) -> Path:

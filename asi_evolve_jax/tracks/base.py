@@ -52,9 +52,13 @@ class Track(Protocol):
   metric: Metric  # the score of the search, on development data
   final_metric: Metric  # the score of verify, on held-out data
   brief: str  # the contract in words, for people and for language models
-  space: Space
   # In the order they run; only the last one's metrics count.
   stages: tuple[Stage, ...]
+
+  @property
+  def space(self) -> Space:
+    """The symbolic search space."""
+    ...
 
   def baselines(self) -> tuple[Baseline, ...]:
     """Returns the Programs to evaluate before any candidate."""

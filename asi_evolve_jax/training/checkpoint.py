@@ -37,6 +37,7 @@ class Checkpoints:
   def __init__(self, directory: str | os.PathLike[str]):
     self._checkpointer = ocp.training.Checkpointer(
       os.fspath(directory),
+      # pyrefly: ignore[bad-argument-type]  orbax's own types disagree
       preservation_policy=ocp.training.preservation_policies.LatestN(1),
       cleanup_tmp_directories=True,
     )

@@ -320,7 +320,7 @@ def _write(
   sets.update(parts)
   removed = _clean(sets, say)
   slice_bytes = int(key["slice_mb"] * 1e6)
-  facts = {}
+  facts: dict[str, dict[str, Any]] = {}
   for split in SPLITS:
     documents = splits.shuffle(sets[split])
     limit = slice_bytes if split == "train" else 0

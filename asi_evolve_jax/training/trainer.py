@@ -159,13 +159,7 @@ class Trainer:
     self._ones = self.put(np.ones((self.batch, self.time), np.float32))
     self.parameters = sum(a.size for a in jax.tree.leaves(shapes["params"]))
     self.compile_s = time.monotonic() - start
-    memory = self._step.memory_analysis()
-    self.memory_bytes = (
-      memory.argument_size_in_bytes
-      + memory.output_size_in_bytes
-      - memory.alias_size_in_bytes
-      + memory.temp_size_in_bytes
-    )
+    self.memory_bytes = _needed(self._step)
 
   def _fresh(self, key: jax.Array) -> State:
     params = self._model.init(key)
@@ -264,6 +258,18 @@ def _compiled(
     if "compile option" not in str(error):
       raise
     return lowered.compile()
+
+
+def _needed(program: jax.stages.Compiled) -> int:
+  memory = program.memory_analysis()
+  if memory is None:  # this backend does not say
+    return 0
+  return (
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
+    + memory.temp_size_in_bytes
+  )
 
 
 def _shift(windows: jax.Array) -> tuple[jax.Array, jax.Array]:
