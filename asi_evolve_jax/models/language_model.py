@@ -141,17 +141,20 @@ class Ends(nnx.Module):
 
   def __init__(self, config: LMConfig, *, rngs: nnx.Rngs):
     shape = (config.vocab, config.dim)
-    self.embedding = nnx.Param(_normal(rngs, shape, 0.02))
+    # Logits of size one: from 0.02, usual in large models, a small one needs
+    # a hundred steps to grow them.
+    spread = config.dim**-0.5
+    self.embedding = nnx.Param(_normal(rngs, shape, spread))
     self.norm = RMSNorm(config.dim)
     if not config.tie_embeddings:
-      self.head = nnx.Param(_normal(rngs, shape, 0.02))
+      self.head = nnx.Param(_normal(rngs, shape, spread))
     self.tied = config.tie_embeddings
 
   def embed(self, tokens: jax.Array, dtype: Any) -> jax.Array:
     """Returns embeddings [batch, time, dim] of root mean square 1.
 
     A mixer's output has about that size from the first step on; next to it the
-    small numbers that a tied table starts with would hide the current token.
+    small numbers that a table starts with would hide the current token.
     """
     rows = self.embedding[...][tokens]
     mean = jnp.mean(rows * rows, axis=-1, keepdims=True)
