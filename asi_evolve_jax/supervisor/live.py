@@ -57,7 +57,7 @@ class Live:
 
   def say(self, text: str) -> None:
     """Prints a line that stays."""
-    self._console.print(text, highlight=False)
+    self._console.print(text, highlight=False, soft_wrap=True)
 
   def refresh(self) -> None:
     """Draws the present state."""

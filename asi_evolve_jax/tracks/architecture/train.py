@@ -67,7 +67,8 @@ def run(request: StageRequest) -> StageReply:
     "step_time_s": step_s,
     "tokens_per_second": tokens / step_s if step_s else 0.0,
     "train_memory_bytes": trainer.memory_bytes,
-    "trigram_bits_per_byte": trigram,
+    # For reports: scores, at this rung, that are no Program's.
+    "yardsticks": {"byte trigram": trigram},
   }
   cost = {
     name: sum(s["cost"][name] for s in seeds)
@@ -175,10 +176,14 @@ def _windows(
 
 
 def _trigram(text: corpus.Corpus, options: StageOptions, seed: int) -> float:
-  """Returns bits a byte of a trigram counted on the bytes of one seed's run."""
+  """Returns bits a byte of a trigram counted on the bytes of one seed's run.
+
+  On the text that the rung's score is read from: held-out text to verify.
+  """
   run = options.run
+  split = "held_out" if options.purpose == VERIFY else "dev"
   batches = train_batches(
     text.load("train"), batch=run.batch, time=run.time, seed=seed
   )
   seen = np.concatenate([next(batches) for _ in range(run.steps)])
-  return Trigram(seen).bits_per_byte(_windows(text, "dev", options))
+  return Trigram(seen).bits_per_byte(_windows(text, split, options))

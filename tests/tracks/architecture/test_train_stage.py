@@ -99,7 +99,7 @@ def test_search_scores_every_seed_and_never_opens_held_out_text(
   assert reply.metrics[0] != reply.metrics[1]
   assert all(0 < m["bits_per_byte"] < 9 for m in reply.metrics)
   assert reply.curves["loss"].shape == (2, 6)
-  assert 1 < reply.report["trigram_bits_per_byte"] < 8
+  assert 1 < reply.report["yardsticks"]["byte trigram"] < 8
   # The candidate is its own reference: the same count to the unit.
   count = 2 * 16 * 16 + 256 * 16  # at least its tables
   assert reply.report["parameters"] > count
