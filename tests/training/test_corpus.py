@@ -169,6 +169,40 @@ def test_split_never_parts_a_group_and_gives_pools_an_equal_say():
     assert 8_000 <= small <= 12_000
 
 
+def test_sources_choose_what_is_read_and_what_is_held_out(
+  own_text, tmp_path, monkeypatch
+):
+  def documents(prefix, seed):
+    return lambda: iter(
+      sources.Document(f"{prefix}{i}", _words(seed + i, 400)) for i in range(40)
+    )
+
+  fake = {
+    name: sources.Source(name, name, "none", read_installed=documents(name, n))
+    for name, n in (("code", 0), ("docstrings", 100), ("kjv", 200))
+  }
+  monkeypatch.setattr(corpus, "SOURCES", fake)
+  recipe = corpus.Recipe({"docstrings": 0, "code": 0}, ("kjv", 0))
+  monkeypatch.setattr(corpus, "RECIPES", {"mine": recipe})
+
+  def read(*chosen):
+    built = corpus.build(
+      "mine", data_dir=tmp_path, sources=chosen, progress=_quiet
+    )
+    return [s["source"] for s in built.manifest["sources"]]
+
+  assert read() == ["docstrings", "code", "kjv"]
+  assert read("kjv", "code") == ["code", "kjv"]
+  # Without the one that is held out, code is.
+  assert read("docstrings") == ["docstrings", "code"]
+  with pytest.raises(CorpusError, match="add kjv, or leave out code"):
+    read("docstrings", "code")
+  with pytest.raises(CorpusError, match="no source brown"):
+    read("brown")
+  # A config that chooses sources also takes one's own text.
+  assert _build(own_text, tmp_path, sources=("sotu",)).load("dev").size
+
+
 def test_too_few_groups_or_bytes_are_refused_with_the_remedy(tmp_path):
   with pytest.raises(CorpusError, match="Add documents"):
     splits.split_groups({"pool": [("a", b"x"), ("b", b"y")]})
