@@ -61,6 +61,8 @@ class Researcher:
     self._index = Index(items)
     # Later Analyses replace earlier figures of the same feature.
     self._effects: dict[str, tuple[float, float, float, int]] = {}
+    # Naming a Program parses it: once, not at every look.
+    self._baselines = [(program_id(b.source), b) for b in track.baselines()]
     workers = settings.workers.count or os.cpu_count() or 1
     self._capacity = workers * settings.researcher.queue
 
@@ -108,8 +110,7 @@ class Researcher:
   def _propose_baselines(self) -> bool:
     known = self.view.proposal_of
     records: list[Record] = []
-    for place, baseline in enumerate(self._track.baselines()):
-      program = program_id(baseline.source)
+    for place, (program, baseline) in enumerate(self._baselines):
       if program in known:
         continue
       proposal = Proposal(
