@@ -36,7 +36,7 @@ def delta_rule(
       Keep |p||k| at most 2 (L2-normalised keys), or the state can grow.
     v: [batch, time, heads, V].
     g: natural log of the decay, at most 0: None, [batch, time, heads] or
-      [batch, time, heads, K].
+      [batch, time, heads, K]. What is below -30 counts as -30.
     initial_state: [batch, heads, K, V]; None is zero.
     segment_ids: not supported.
     scale: factor of the output; None is K ** -0.5.
@@ -56,6 +56,7 @@ def delta_rule(
     "delta_rule", q, k, v, g, p, initial_state, segment_ids, chunk_size
   )
   state = arguments.start_state(q, k, v, g, p, initial_state)
+  g = arguments.floored(g)
   scale = arguments.default_scale(scale, q.shape[-1])
   if name == arguments.REFERENCE:
     return reference.delta_rule(q, k, v, p, g, state, scale)
@@ -111,6 +112,7 @@ def step(
   Returns:
     (out [batch, heads, V] in v's dtype, next state).
   """
+  g = arguments.floored(g)
   scale = arguments.default_scale(scale, q.shape[-1])
   dtype = v.dtype
   q, k, v, p, g = jax.tree.map(lambda x: x.astype(state.dtype), (q, k, v, p, g))

@@ -30,7 +30,7 @@ def linear_attention(
     q, k: [batch, time, heads, K], float32 or bfloat16 (float64 works too).
     v: [batch, time, heads, V].
     g: natural log of the decay, at most 0: None, [batch, time, heads] or
-      [batch, time, heads, K].
+      [batch, time, heads, K]. What is below -30 counts as -30.
     initial_state: [batch, heads, K, V]; None is zero.
     segment_ids: not supported.
     scale: factor of the output; None is K ** -0.5.
@@ -50,6 +50,7 @@ def linear_attention(
     "linear_attention", q, k, v, g, None, initial_state, segment_ids, chunk_size
   )
   state = arguments.start_state(q, k, v, g, None, initial_state)
+  g = arguments.floored(g)
   scale = arguments.default_scale(scale, q.shape[-1])
   if name == arguments.REFERENCE:
     return reference.linear_attention(q, k, v, g, state, scale)
@@ -77,6 +78,7 @@ def step(
   Returns:
     (out [batch, heads, V] in v's dtype, next state).
   """
+  g = arguments.floored(g)
   scale = arguments.default_scale(scale, q.shape[-1])
   dtype = v.dtype
   q, k, v, g = jax.tree.map(lambda x: x.astype(state.dtype), (q, k, v, g))

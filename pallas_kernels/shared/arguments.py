@@ -17,6 +17,10 @@ UNAVAILABLE: Mapping[str, str] = {
   "pallas_gpu": "no GPU kernel has been written for it",
 }
 
+# Smallest log decay of one step. e^-30 is 1e-13, so in float32 nothing is left
+# of the state, and a decay of exactly 0 (g = -inf) is welcome too.
+DECAY_FLOOR = -30.0
+
 
 def resolve_implementation(operator: str, implementation: str | None) -> str:
   """Returns the implementation to run; None chooses the chunked XLA form.
@@ -109,6 +113,11 @@ def accumulation_dtype(*arrays: jax.Array | None) -> np.dtype:
   """Returns float64 if any array is, else float32."""
   wide = any(a is not None and a.dtype == jnp.float64 for a in arrays)
   return np.dtype(np.float64 if wide else np.float32)
+
+
+def floored(g: jax.Array | None) -> jax.Array | None:
+  """Returns g with no entry below DECAY_FLOOR."""
+  return None if g is None else jnp.maximum(g, DECAY_FLOOR)
 
 
 def default_scale(scale: float | None, key_dim: int) -> float:

@@ -1,4 +1,4 @@
-"""Cutting time into chunks and passing a state from chunk to chunk.
+"""Cutting time into chunks, and the products of chunks.
 
 Inside the chunked forms arrays are [chunks, batch, heads, chunk, dim], so that
 everything that does not depend on the state is one batched matrix product.
@@ -36,41 +36,16 @@ def join(x: jax.Array, time: int, dtype: np.dtype) -> jax.Array:
   return x.reshape(batch, chunks * chunk, heads, dim)[:, :time]
 
 
-def pass_state(
-  transition: jax.Array | None,
-  update: jax.Array,
-  state: jax.Array,
-  *,
-  dense: bool,
-  reverse: bool = False,
-) -> tuple[jax.Array, jax.Array]:
-  """Runs S <- T_n S + U_n over chunks.
+def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Returns a @ b in full precision, which TPUs and GPUs do only if asked."""
+  return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
-  Args:
-    transition: [chunks, batch, heads, K, K] if dense, else a diagonal
-      [chunks, batch, heads, K or 1, 1]; None is the identity.
-    update: [chunks, batch, heads, K, V].
-    state: [batch, heads, K, V], before the first chunk that is visited.
-    dense: whether transitions are matrices.
-    reverse: visit the last chunk first.
 
-  Returns:
-    (states before each chunk's visit [chunks, batch, heads, K, V], the state
-    after the last visit).
+def turned(x: jax.Array) -> jax.Array:
+  """Returns the transpose of lower triangular x as an array of its own.
+
+  XLA folds a plain transpose into the product that reads it, and on CPU
+  products with a transposed left side are four times slower. The mask, which
+  changes nothing, keeps it out.
   """
-
-  def step(
-    s: jax.Array, xs: tuple[jax.Array | None, jax.Array]
-  ) -> tuple[jax.Array, jax.Array]:
-    t, u = xs
-    if t is None:
-      return s + u, s
-    if dense:
-      moved = jnp.matmul(t, s, precision=jax.lax.Precision.HIGHEST)
-      return moved + u, s
-    return t * s + u, s
-
-  last, states = jax.lax.scan(
-    step, state, (transition, update), reverse=reverse
-  )
-  return states, last
+  return jnp.where(np.tri(x.shape[-1], dtype=bool).T, x.mT, 0)

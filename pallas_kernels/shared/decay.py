@@ -1,9 +1,9 @@
 """Products between tokens of one chunk, weighted by the decay between them.
 
 The log decay inside a chunk is given by its running sum G, [..., chunk, 1] for
-one decay a head and [..., chunk, K] for one a channel; None is no decay. Every
-exponent taken here is a sum of log decays, so at most 0: nothing overflows
-however strong the decay is, and nothing is divided by a vanished factor.
+one decay a head and [..., chunk, K] for one a channel; None is no decay. One
+step decays by at most e^-30 (arguments.DECAY_FLOOR), so every exponent taken
+here is at most 60 and nothing overflows, however strong the decay is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pallas_kernels.shared import chunks
+from pallas_kernels.shared.chunks import matmul, turned
+
 _FAR = -1e30  # an exponent whose exp is 0; the mask goes in before exp
+_BLOCK = 4  # tokens that share one reference token with those on both sides
+
+
+def running_sum(
+  g: jax.Array | None, chunk: int, dtype: np.dtype
+) -> jax.Array | None:
+  """Returns G, [chunks, batch, heads, chunk, 1 or K], for g as in api.py."""
+  if g is None:
+    return None
+  g = g if g.ndim == 4 else g[..., None]
+  return jnp.cumsum(chunks.split(g, chunk, dtype), axis=-2)
 
 
 def decayed(x: jax.Array, exponent: jax.Array | None) -> jax.Array:
@@ -25,9 +39,38 @@ def to_end(total: jax.Array | None) -> jax.Array | None:
   return None if total is None else total[..., -1:, :] - total
 
 
-def causal(chunk: int, *, strict: bool) -> np.ndarray:
-  """Returns the mask [chunk, chunk] of pairs (query, earlier or same key)."""
-  return np.tril(np.ones((chunk, chunk), bool), -1 if strict else 0)
+def across(total: jax.Array | None) -> jax.Array | None:
+  """Returns the decay over each chunk, e^{G_C}, as [chunks, ..., 1 or K, 1]."""
+  return None if total is None else jnp.exp(total[..., -1:, :]).mT
+
+
+def carried(state: jax.Array, factor: jax.Array | None) -> jax.Array:
+  """Returns the state [..., K, V] times one chunk's `across`."""
+  return state if factor is None else factor * state
+
+
+def total_vjp(
+  inner: jax.Array,
+  late: jax.Array,
+  states: jax.Array,
+  dstates: jax.Array,
+  total: jax.Array,
+) -> jax.Array:
+  """Returns the gradient of G in both chunked forms.
+
+  Args:
+    inner: q . dq + p . dp - k . dk, [..., chunk, K].
+    late: k . dk of the part of dk that comes through the next state.
+    states, dstates: transposed states before each chunk and gradients of those
+      after it, [..., V, K].
+    total: G.
+  """
+  decay = jnp.exp(total[..., -1, :])
+  end = jnp.sum(late, -2) + decay * jnp.sum(states * dstates, -2)
+  out = inner.at[..., -1, :].add(end)
+  if total.shape[-1] == 1:
+    out = jnp.sum(out, -1, keepdims=True)
+  return out
 
 
 def gram(
@@ -40,19 +83,16 @@ def gram(
     total: G, [..., chunk, 1 or K], or None.
     strict: leave the diagonal out.
   """
-  chunk = a.shape[-2]
-  mask = causal(chunk, strict=strict)
+  mask = _causal(a, strict)
   if total is None:
-    return jnp.where(mask, _outer(a, b), 0)
+    return jnp.where(mask, matmul(a, b.mT), 0)
   if total.shape[-1] == 1:
-    return _outer(a, b) * _weights(total, mask)
-  out = jnp.zeros((), a.dtype)
-  if not strict:
-    diagonal = jnp.sum(a * b, -1, keepdims=True)
-    out = jnp.where(np.eye(chunk, dtype=bool), diagonal, 0)
-  for factor, pairs in _levels(total):
-    out = out + jnp.where(pairs, _outer(a * factor, b * factor), 0)
-  return jnp.broadcast_to(out, (*a.shape[:-1], chunk))
+    return matmul(a, b.mT) * _weights(total, mask)
+  parts = [
+    jnp.where(mask & pairs, matmul(a * late, (b * early).mT), 0)
+    for late, early, pairs in _levels(total)
+  ]
+  return sum(parts[1:], parts[0])
 
 
 def gram_vjp(
@@ -67,59 +107,59 @@ def gram_vjp(
 
   The gradient for G is a . da - b . db, so callers get it without a product.
   """
-  chunk = a.shape[-2]
-  mask = causal(chunk, strict=strict)
+  mask = _causal(a, strict)
   if total is None or total.shape[-1] == 1:
     if total is None:
       dm = jnp.where(mask, dm, 0)
     else:
       dm = dm * _weights(total, mask)
-    return _matmul(dm, b), _matmul(dm.mT, a)
+    return matmul(dm, b), matmul(turned(dm), a)
   da, db = jnp.zeros_like(a), jnp.zeros_like(b)
-  if not strict:
-    diagonal = jnp.diagonal(dm, axis1=-2, axis2=-1)[..., None]
-    da, db = diagonal * b, diagonal * a
-  for factor, pairs in _levels(total):
-    part = jnp.where(pairs, dm, 0)
-    da = da + factor * _matmul(part, b * factor)
-    db = db + factor * _matmul(part.mT, a * factor)
+  for late, early, pairs in _levels(total):
+    part = jnp.where(mask & pairs, dm, 0)
+    da = da + late * matmul(part, b * early)
+    db = db + early * matmul(turned(part), a * late)
   return da, db
 
 
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-  return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
-
-
-def _outer(a: jax.Array, b: jax.Array) -> jax.Array:
-  return _matmul(a, b.mT)
+def _causal(a: jax.Array, strict: bool) -> np.ndarray:
+  chunk = a.shape[-2]
+  return np.tri(chunk, k=-1 if strict else 0, dtype=bool)
 
 
 def _weights(total: jax.Array, mask: np.ndarray) -> jax.Array:
   return jnp.exp(jnp.where(mask, total - total.mT, _FAR))
 
 
-def _levels(total: jax.Array) -> list[tuple[jax.Array, np.ndarray]]:
+def _levels(
+  total: jax.Array,
+) -> list[tuple[jax.Array, jax.Array, np.ndarray]]:
   """Splits the pairs of a chunk into levels with a reference token each.
 
-  At the level of half-width h the chunk is cut into blocks of 2h tokens, and
-  a pair belongs to it if its key is in the first half of a block and its query
-  in the second half of the same block. Measured from the last token of the
-  first half, r, both exp(G_i - G_r) and exp(G_r - G_j) are at most 1, and
-  their product is the wanted exp(G_i - G_j). Every pair i > j has one level.
+  exp(G_i - G_j) for each channel is no matrix product of tokens, but
+  exp(G_i - G_r) exp(G_r - G_j) is, for one r. Where r lies between j and i
+  neither factor exceeds 1. At the level of half-width h the chunk is cut into
+  blocks of 2h tokens; a key of the first half and a query of the second half
+  of the same block have its middle between them (sub-chunks as in GLA,
+  arXiv:2312.06635, section 4.3, at every scale). In blocks of four tokens the
+  second one serves all pairs, with factors of at most e^60.
 
   Returns:
-    For each level the factor of each token, [..., chunk, K], and the pairs.
+    For each level the factor of queries and that of keys, [..., chunk, K], and
+    its pairs [chunk, chunk]; every pair j <= i is in one level.
   """
   chunk = total.shape[-2]
   index = np.arange(chunk)
-  levels = []
-  half = chunk // 2
-  while half:
-    late = (index // half) % 2 == 1
-    reference = total[..., index // (2 * half) * (2 * half) + half - 1, :]
-    since = total - reference
+  block = min(_BLOCK, chunk)
+  since = total - total[..., index // block * block + (block - 1) // 2, :]
+  same = index[:, None] // block == index // block
+  levels = [(jnp.exp(since), jnp.exp(-since), same)]
+  while block < chunk:
+    late = (index // block) % 2 == 1
+    middle = index // (2 * block) * (2 * block) + block - 1
+    since = total - total[..., middle, :]
     factor = jnp.exp(jnp.where(late[:, None], since, -since))
-    same = index[:, None] // (2 * half) == index[None, :] // (2 * half)
-    levels.append((factor, same & late[:, None] & ~late[None, :]))
-    half //= 2
+    same = index[:, None] // (2 * block) == index // (2 * block)
+    levels.append((factor, factor, same & late[:, None] & ~late))
+    block *= 2
   return levels

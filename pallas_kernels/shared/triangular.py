@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pallas_kernels.shared.chunks import matmul
+
 
 def unit_lower_inverse(a: jax.Array) -> jax.Array:
   """Returns (I + A)^-1 for strictly lower triangular A [..., C, C].
@@ -27,12 +29,8 @@ def unit_lower_inverse(a: jax.Array) -> jax.Array:
     if inverse is None:
       inverse = jnp.eye(size, dtype=a.dtype) - below
     else:
-      inverse = inverse - _matmul(_matmul(inverse, below), inverse)
+      inverse = inverse - matmul(matmul(inverse, below), inverse)
     half *= 2
   if inverse is None:
     return jnp.ones_like(a)
   return inverse
-
-
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-  return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

@@ -251,6 +251,21 @@ def test_gated_delta_rule_is_the_delta_rule_with_beta():
     gated_delta_rule(q, k, v, q, g)
 
 
+@pytest.mark.parametrize("decay", ["scalar", "vector"])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_decay_of_zero_forgets_everything(operator, decay):
+  args = single(draw(10, decay=decay, time=30))
+  args["g"] = args["g"].at[:, 11].set(-jnp.inf)
+  out, grads = run_with_gradients(operator, args, "xla", 16)
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves((out, grads)))
+  changed = {
+    n: x if n == "initial_state" else x[:, 11:] for n, x in args.items()
+  }
+  changed["initial_state"] = 0 * args["initial_state"]
+  late, _ = run(operator, changed)
+  np.testing.assert_allclose(out[0][:, 11:], late, atol=FLOAT32)
+
+
 def test_scale_defaults_to_the_inverse_root_of_the_key_dim():
   args = single(draw(8))
   out, _ = run("linear_attention", args)
