@@ -8,8 +8,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests ask whether numbers are right, not how fast: half the compile time.
 os.environ.setdefault(
   "XLA_FLAGS",
-  "--xla_backend_optimization_level=0 "
-  "--xla_llvm_disable_expensive_passes=true",
+  "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 )
 # Threads of small algebra only wait for each other on busy cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
