@@ -81,7 +81,8 @@ class Optimizer:
       decay_steps=steps,
       end_value=self.learning_rate * self.final_ratio,
     )
-    return np.asarray(rate(jnp.arange(steps)), np.float32)
+    # One small program instead of one for each of its operations.
+    return np.asarray(jax.jit(rate)(jnp.arange(steps)), np.float32)
 
 
 class Trainer:
