@@ -183,7 +183,8 @@ def _lineage(view: View, best: str, settings: RunSettings) -> str:
     for change in proposal.changes:
       lines.append(f"- {change['gene']}: {change['old']} -> {change['new']}")
     for analysis in view.analyses_of.get(proposal.program, [])[-1:]:
-      lines.append(f"\n> {analysis.text.strip()}".replace("\n", "\n> "))
+      quoted = analysis.text.strip().replace("\n", "\n> ")
+      lines.append(f"\n> {quoted}")
     lines.append("")
   return "\n".join(lines)
 
