@@ -54,15 +54,28 @@ def _view(run_dir):
 
 
 def _wait_for(condition, timeout=60):
+  """Returns what `condition` returns once that is true."""
   deadline = time.monotonic() + timeout
-  while not condition():
+  while not (found := condition()):
     assert time.monotonic() < deadline, "it did not happen in time"
     time.sleep(0.05)
+  return found
 
 
 def _results(run_dir):
   folder = run_dir / "records" / "result"
   return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+
+def _role_process(supervisor, role):
+  """Returns the process of a role, or None while it is being started."""
+  for child in psutil.Process(supervisor).children():
+    try:
+      if f"launch.{role}" in child.cmdline():
+        return child
+    except psutil.Error:
+      continue  # it has just ended
+  return None
 
 
 def _complete(run_dir):
@@ -113,11 +126,8 @@ def test_every_role_and_then_all_killed_and_the_run_goes_on(tmp_path):
   process = _start(tmp_path)
   try:
     _wait_for(lambda: _results(tmp_path) >= 2)
-    children = psutil.Process(process.pid).children()
-    commands = {child: child.cmdline() for child in children}
     for role in ROLES:
-      (child,) = [c for c, line in commands.items() if f"launch.{role}" in line]
-      child.kill()
+      _wait_for(lambda r=role: _role_process(process.pid, r)).kill()
     _wait_for(lambda: _results(tmp_path) >= 4)
     family = psutil.Process(process.pid).children(recursive=True)
   finally:
