@@ -36,20 +36,21 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     },
     "model": {"dim": 64, "layers": 2, "heads": 2, "mlp_ratio": 4.0},
   }
-  shapes = {"batch": 8, "time": 128, "lr": 1e-2, "checkpoint_s": 0.0}
+  # Many small steps: at these sizes they teach more than few large ones.
+  shapes = {"batch": 4, "time": 128, "lr": 1e-2, "checkpoint_s": 0.0}
   config.ladder = (
     {
       "name": "quick",
       "seeds": (0,),
       "deadline_s": 300.0,
       "promote": 0.5,
-      "options": {**shapes, "steps": 40, "warmup": 10, "eval_windows": 64},
+      "options": {**shapes, "steps": 80, "warmup": 20, "eval_windows": 64},
     },
     {
       "name": "explore",
       "seeds": (0,),
       "deadline_s": 600.0,
-      "options": {**shapes, "steps": 200, "warmup": 20, "eval_windows": 128},
+      "options": {**shapes, "steps": 400, "warmup": 40, "eval_windows": 128},
     },
   )
   config.verify = {
@@ -59,7 +60,13 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
       "name": "verify",
       "seeds": (101, 102, 103),
       "deadline_s": 1200.0,
-      "options": {**shapes, "steps": 200, "warmup": 20, "eval_windows": 256},
+      "options": {
+        **shapes,
+        "steps": 400,
+        "warmup": 40,
+        "eval_windows": 256,
+        "recall_steps": 200,
+      },
     },
   }
   config.researcher = {"proposer": "symbolic", "queue": 1, "knowledge": 4}

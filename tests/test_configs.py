@@ -1,0 +1,41 @@
+"""Every config and variant becomes settings that its track accepts."""
+
+import importlib
+
+import pytest
+
+from asi_evolve_jax.settings import RunSettings, from_config, plain
+from asi_evolve_jax.supervisor.run import settings_from
+from asi_evolve_jax.tracks import registry
+
+CONFIGS = (
+  ("quickstart", ""),
+  ("quickstart", "smoke"),
+  ("architecture", "cpu"),
+  ("architecture", "random"),
+  ("circle_packing", ""),
+  ("circle_packing", "smoke"),
+)
+
+
+@pytest.mark.parametrize(("name", "variant"), CONFIGS)
+def test_config_is_accepted(name, variant):
+  config = importlib.import_module(f"configs.{name}").get_config(variant)
+  settings = settings_from(config)
+  track = registry.load(settings.track, settings.track_options)
+  rungs = list(settings.ladder)
+  if settings.verify.rung is not None:
+    rungs.append(settings.verify.rung)
+  for rung in rungs:
+    assert track.stage_options(rung)
+  assert from_config(RunSettings, plain(settings)) == settings
+  names = [baseline.name for baseline in track.baselines()]
+  if settings.verify.finalists:
+    assert settings.verify.reference in names
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in CONFIGS}))
+def test_an_unknown_variant_is_refused(name):
+  module = importlib.import_module(f"configs.{name}")
+  with pytest.raises(ValueError, match="no variant 'nonsense'"):
+    module.get_config("nonsense")
