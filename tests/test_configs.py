@@ -4,7 +4,12 @@ import importlib
 
 import pytest
 
-from asi_evolve_jax.settings import RunSettings, from_config, plain
+from asi_evolve_jax.settings import (
+  RunSettings,
+  SettingsError,
+  from_config,
+  plain,
+)
 from asi_evolve_jax.supervisor.run import settings_from
 from asi_evolve_jax.tracks import registry
 
@@ -39,3 +44,10 @@ def test_an_unknown_variant_is_refused(name):
   module = importlib.import_module(f"configs.{name}")
   with pytest.raises(ValueError, match="no variant 'nonsense'"):
     module.get_config("nonsense")
+
+
+def test_text_that_is_not_there_is_a_wrong_setting(tmp_path):
+  corpus = {"name": f"dir:{tmp_path / 'nowhere'}"}
+  track = registry.load("architecture", {"corpus": corpus})
+  with pytest.raises(SettingsError, match="is not a folder"):
+    track.manifest()

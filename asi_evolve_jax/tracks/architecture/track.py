@@ -144,7 +144,10 @@ class ArchitectureTrack:
     """Builds the corpus where it is not there yet; returns its manifest."""
     from asi_evolve_jax.training import corpus
 
-    return corpus.build(**plain(self.options.corpus)).manifest
+    try:
+      return corpus.build(**plain(self.options.corpus)).manifest
+    except corpus.CorpusError as error:
+      raise SettingsError(f"track_options.corpus: {error}") from error
 
   def columns(self) -> tuple[str, ...]:
     """Names what stands beside the score in a leaderboard."""
