@@ -86,8 +86,13 @@ class _Count:
     name = eqn.primitive.name
     inner = list(_subjaxprs(eqn.params))
     if name == "scan":
-      carried = eqn.params["num_consts"], eqn.params["num_carry"]
-      state = eqn.invars[carried[0] : carried[0] + carried[1]]
+      # How many outputs are carried is told differently by each JAX; the
+      # others have the axis that was scanned over in front.
+      state = [
+        outer
+        for outer, body in zip(eqn.outvars, inner[0].outvars, strict=True)
+        if _shape(outer) == _shape(body)
+      ]
       self.carry = max(self.carry, sum(_elements(v) for v in state))
       self.walk(inner[0], times * eqn.params["length"])
     elif name == "cond":
