@@ -1,1 +1,1 @@
-"""."""
+"""Stages, workers, gates, ladder, statistics; knows no track."""

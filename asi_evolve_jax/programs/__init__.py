@@ -1,1 +1,1 @@
-"""."""
+"""Source identity, genomes, Artifacts."""

@@ -1,1 +1,1 @@
-"""."""
+"""Leaderboard, verdict, figures, lineage."""

@@ -1,1 +1,1 @@
-"""."""
+"""The loops: one class a role."""

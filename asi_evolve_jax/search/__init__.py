@@ -1,1 +1,1 @@
-"""."""
+"""Who becomes a parent."""

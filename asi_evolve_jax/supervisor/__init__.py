@@ -1,1 +1,1 @@
-"""."""
+"""Starts and watches roles, ends a search, shows and reports it."""

@@ -1,1 +1,1 @@
-"""."""
+"""Research questions, one folder each."""

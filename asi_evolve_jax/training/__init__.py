@@ -1,1 +1,1 @@
-"""."""
+"""Data, the train loop, checkpoints, sharding."""

@@ -1,1 +1,1 @@
-"""."""
+"""Circles in the unit square, the sum of radii maximal."""
