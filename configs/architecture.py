@@ -1,6 +1,6 @@
 """Linear-attention architectures on real text, at CPU scale.
 
-`:cpu` is an hour on two cores: models of 0.9M parameters on 0.8M bytes at the
+`:cpu` is an hour on two cores: models of 1.1M parameters on 0.8M bytes at the
 rung `explore`, the size at which published mixers differ by several times the
 seed spread. `:random` is the same hour with the symbolic proposer replaced by
 uniform sampling of the same space.
