@@ -83,7 +83,7 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
   config.durable = False
   config.track_options = {
     "corpus": {"name": "floor-v1", "slice_mb": 0.5},
-    "baselines": ("linear", "deltanet", "gated_deltanet"),
+    "baselines": ("linear", "deltanet"),
     "model": {"dim": 32, "layers": 1, "heads": 1, "mlp_ratio": 2.0},
   }
   tiny = {"batch": 4, "time": 64, "warmup": 2, "checkpoint_s": 0.0}
