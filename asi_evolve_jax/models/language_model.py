@@ -54,7 +54,8 @@ class LMConfig:
     mlp_width: hidden width of the SwiGLU MLP.
     compute_dtype: "float32" or "bfloat16", of activations and of matrix
       product operands. Parameters, norms, logits and loss are float32.
-    remat: "none", or "block" to recompute each block in the backward pass.
+    remat: "none", or "block" to keep only what enters the two halves of each
+      block and recompute the rest in the backward pass.
     tie_embeddings: whether the logits read the embedding table.
   """
 
@@ -124,7 +125,7 @@ class Block(nnx.Module):
     self.mlp_norm = RMSNorm(config.dim)
     self.mlp = SwiGLU(config, rngs=rngs)
 
-  def __call__(
+  def mix(
     self, h: jax.Array, mixer: Mixer, params: Params, depth: jax.Array
   ) -> jax.Array:
     mixed = mixer.apply(params, self.mixer_norm(h), depth)
@@ -132,7 +133,9 @@ class Block(nnx.Module):
       raise ValueError(
         f"The mixer must return {h.shape} as it was given, got {mixed.shape}."
       )
-    h = h + mixed.astype(h.dtype)
+    return h + mixed.astype(h.dtype)
+
+  def feed(self, h: jax.Array) -> jax.Array:
     return h + self.mlp(self.mlp_norm(h))
 
 
@@ -211,15 +214,20 @@ class LanguageModel:
     def layer(
       h: jax.Array, xs: tuple[Params, Params, jax.Array]
     ) -> tuple[jax.Array, None]:
-      # Sliced parameters are made whole first: fused into the loops that use
-      # them, the slicing is repeated for every element on CPU.
-      block_params, mixer_params, depth = jax.lax.optimization_barrier(xs)
+      block_params, mixer_params, depth = xs
       block = nnx.merge(self._block, nnx.State(block_params))
-      return block(h, self.mixer, mixer_params, depth), None
 
-    if self.config.remat == "block":
-      # Inside a scan nothing can be merged with the forward pass anyway.
-      layer = jax.checkpoint(layer, prevent_cse=False)
+      def mix(h: jax.Array) -> jax.Array:
+        return block.mix(h, self.mixer, mixer_params, depth)
+
+      if self.config.remat == "none":
+        return block.feed(mix(h)), None
+      # Each half on its own: an exported mixer recomputes itself in its
+      # derivative, so nothing else should run it again. Inside a scan nothing
+      # can be merged with the forward pass anyway.
+      h = jax.checkpoint(mix, prevent_cse=False)(h)
+      return jax.checkpoint(block.feed, prevent_cse=False)(h), None
+
     layers = self.config.layers
     depths = jnp.arange(layers, dtype=jnp.float32) / layers
     h, _ = jax.lax.scan(

@@ -87,7 +87,7 @@ def gram(
   if total is None:
     return jnp.where(mask, matmul(a, b.mT), 0)
   if total.shape[-1] == 1:
-    return matmul(a, b.mT) * _weights(total, mask)
+    return jnp.where(mask, matmul(a, b.mT) * _weights(total), 0)
   parts = [
     jnp.where(mask & pairs, matmul(a * late, (b * early).mT), 0)
     for late, early, pairs in _levels(total)
@@ -112,7 +112,7 @@ def gram_vjp(
     if total is None:
       dm = jnp.where(mask, dm, 0)
     else:
-      dm = dm * _weights(total, mask)
+      dm = jnp.where(mask, dm * _weights(total), 0)
     return matmul(dm, b), matmul(turned(dm), a)
   da, db = jnp.zeros_like(a), jnp.zeros_like(b)
   for late, early, pairs in _levels(total):
@@ -127,7 +127,8 @@ def _causal(a: jax.Array, strict: bool) -> np.ndarray:
   return np.tri(chunk, k=-1 if strict else 0, dtype=bool)
 
 
-def _weights(total: jax.Array, mask: np.ndarray) -> jax.Array:
+def _weights(total: jax.Array) -> jax.Array:
+  mask = np.tri(total.shape[-2], dtype=bool)
   return jnp.exp(jnp.where(mask, total - total.mT, _FAR))
 
 
