@@ -122,6 +122,11 @@ def gram_vjp(
   return da, db
 
 
+def gram_products(chunk: int) -> int:
+  """Returns the matrix products of one `gram` with a decay a channel."""
+  return 1 + max(0, (chunk // _BLOCK).bit_length() - 1)
+
+
 def _causal(a: jax.Array, strict: bool) -> np.ndarray:
   chunk = a.shape[-2]
   return np.tri(chunk, k=-1 if strict else 0, dtype=bool)
