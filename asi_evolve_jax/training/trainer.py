@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from asi_evolve_jax.training import sharding
+from asi_evolve_jax.training import allocator, sharding
 
 State = dict[str, Any]  # {"params", "optimizer"}
 
@@ -115,6 +115,7 @@ class Trainer:
       time: tokens a window.
       mesh: from `sharding.make_mesh`; by default one over all devices.
     """
+    allocator.keep_freed_memory()
     self.batch = batch
     self.time = time
     self.optimizer = optimizer
