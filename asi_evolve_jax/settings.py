@@ -63,6 +63,7 @@ class VerifySettings:
   finalists: int = 2  # 0 switches the phase off
   rung: RungSettings | None = None
   reference: str = "deltanet"  # baseline that finalists are compared with
+  baselines: str = "all"  # or "reference": only that one gets fresh seeds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,15 +15,21 @@ from asi_evolve_jax.tracks.base import Track
 
 log = logging.getLogger(__name__)
 
+BASELINES = ("all", "reference")  # which baselines get fresh seeds too
 _KINDS = ("run", "proposal", "task", "result", "milestone")
 
 
-def check_seeds(settings: RunSettings) -> None:
-  """Refuses verify seeds that the ladder selected on.
+def check_settings(settings: RunSettings) -> None:
+  """Refuses verify seeds that the ladder selected on, or an unknown choice.
 
   Raises:
-    SettingsError: naming the seeds in both.
+    SettingsError: naming the seeds in both, or what `baselines` may be.
   """
+  if settings.verify.baselines not in BASELINES:
+    raise SettingsError(
+      f"config.verify.baselines is {settings.verify.baselines!r}: use one of "
+      f"{BASELINES}."
+    )
   rung = settings.verify.rung
   if rung is None or not settings.verify.finalists:
     return
@@ -33,6 +39,22 @@ def check_seeds(settings: RunSettings) -> None:
     raise SettingsError(
       f"config.verify.rung.seeds holds {both}, which the ladder selects on: "
       "give verify fresh seeds."
+    )
+
+
+def check_reference(settings: RunSettings, track: Track) -> None:
+  """Refuses a reference that is none of the track's baselines.
+
+  Raises:
+    SettingsError: naming those there are.
+  """
+  if settings.verify.rung is None or not settings.verify.finalists:
+    return
+  names = [baseline.name for baseline in track.baselines()]
+  if settings.verify.reference not in names:
+    raise SettingsError(
+      f"config.verify.reference is {settings.verify.reference!r}, which is no "
+      f"baseline of {settings.track}: use one of {names}."
     )
 
 
@@ -52,7 +74,7 @@ class Verifier:
   name = "verifier"
 
   def __init__(self, records: Records, settings: RunSettings, track: Track):
-    check_seeds(settings)
+    check_settings(settings)
     self._records = records
     self._settings = settings
     self._view = View(track.metric.name, track.metric.direction)
@@ -82,10 +104,12 @@ class Verifier:
 
   def _ask(self, rung) -> bool:
     chosen = finalists(self._view, self._settings)
+    verify = self._settings.verify
     baselines = [
       program
       for program, proposal in self._view.proposal_of.items()
       if proposal.author == "baseline"
+      and (verify.baselines == "all" or proposal.name == verify.reference)
     ]
     tasks = [
       Task(

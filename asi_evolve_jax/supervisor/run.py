@@ -10,7 +10,7 @@ from typing import Any
 from asi_evolve_jax.proposers.registry import make_proposer
 from asi_evolve_jax.records import Records
 from asi_evolve_jax.records.schema import Run
-from asi_evolve_jax.roles.verifier import check_seeds
+from asi_evolve_jax.roles.verifier import check_reference, check_settings
 from asi_evolve_jax.search.samplers import make_sampler
 from asi_evolve_jax.settings import (
   RunSettings,
@@ -60,7 +60,7 @@ def settings_from(config: Any) -> RunSettings:
       )
   if settings.rounds < 0 or settings.time_limit < 0 or settings.patience < 0:
     raise SettingsError("rounds, time_limit and patience cannot be negative.")
-  check_seeds(settings)
+  check_settings(settings)
   make_proposer(settings.researcher.proposer)
   make_sampler(settings.sampler, random.Random(0))
   return settings
@@ -70,11 +70,12 @@ def open_or_create(settings: RunSettings) -> OpenRun:
   """Opens the run in `settings.run_dir`, or begins it there.
 
   Raises:
-    SettingsError: if the run there was begun with another config; the message
-      shows the difference.
+    SettingsError: if the run there was begun with another config (the message
+      shows the difference), or the track has no such reference baseline.
   """
   run_dir = Path(settings.run_dir or f"runs/{settings.name}").resolve()
   track = registry.load(settings.track, settings.track_options)
+  check_reference(settings, track)
   for folder in ("logs", "scratch", "cache", "report"):
     (run_dir / folder).mkdir(parents=True, exist_ok=True)
   records = Records.open(
