@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 
-from pallas_kernels.delta_rule import reference, xla
-from pallas_kernels.shared import arguments
+from pallas_kernels.delta_rule import chunk, cost, reference, xla
+from pallas_kernels.shared import arguments, dispatch
+
+OPERATOR = dispatch.Operator(
+  "delta_rule",
+  reference.delta_rule,
+  xla.delta_rule,
+  chunk,
+  cost.forward_cost,
+)
 
 
 def delta_rule(
@@ -14,12 +24,7 @@ def delta_rule(
   v: jax.Array,
   p: jax.Array,
   g: jax.Array | None = None,
-  *,
-  initial_state: jax.Array | None = None,
-  segment_ids: jax.Array | None = None,
-  scale: float | None = None,
-  chunk_size: int = 16,
-  implementation: str | None = None,
+  **options: Any,
 ) -> tuple[jax.Array, jax.Array]:
   """Computes the delta rule with a free read vector p.
 
@@ -32,35 +37,24 @@ def delta_rule(
   beta and forms p and v.
 
   Args:
-    q, k, p: [batch, time, heads, K], float32 or bfloat16 (float64 works too).
-      Keep |p||k| at most 2 (L2-normalised keys), or the state can grow.
+    q, k, p: [batch, time, heads, K], float32 or bfloat16 (float64 works too);
+      or fewer heads that divide v's, each for a group of them. Keep |p||k| at
+      most 2 (L2-normalised keys), or the state can grow.
     v: [batch, time, heads, V].
     g: natural log of the decay, at most 0: None, [batch, time, heads] or
       [batch, time, heads, K]. What is below -30 counts as -30.
-    initial_state: [batch, heads, K, V]; None is zero.
-    segment_ids: not supported.
-    scale: factor of the output; None is K ** -0.5.
-    chunk_size: tokens a chunk, a power of two (the XLA form only).
-    implementation: "xla", "reference" (token by token) or None, the best.
+    **options: see `pallas_kernels.shared.dispatch.recurrence`.
 
   Returns:
     (out [batch, time, heads, V] in v's dtype, final state
     [batch, heads, K, V] in float32, or float64 if any argument is).
 
   Raises:
-    ValueError, TypeError: on shapes or dtypes that do not fit.
-    NotImplementedError: for what has no code yet.
+    ValueError, TypeError: on shapes, dtypes or names that do not fit.
   """
-  name = arguments.resolve_implementation("delta_rule", implementation)
-  arguments.check_recurrence(
-    "delta_rule", q, k, v, g, p, initial_state, segment_ids, chunk_size
+  return dispatch.recurrence(
+    OPERATOR, {"q": q, "k": k, "v": v, "p": p}, g, **options
   )
-  state = arguments.start_state(q, k, v, g, p, initial_state)
-  g = arguments.floored(g)
-  scale = arguments.default_scale(scale, q.shape[-1])
-  if name == arguments.REFERENCE:
-    return reference.delta_rule(q, k, v, p, g, state, scale)
-  return xla.delta_rule(q, k, v, p, g, state, scale, chunk_size)
 
 
 def gated_delta_rule(
@@ -69,24 +63,27 @@ def gated_delta_rule(
   v: jax.Array,
   beta: jax.Array,
   g: jax.Array | None = None,
-  **options,
+  **options: Any,
 ) -> tuple[jax.Array, jax.Array]:
   """Computes S_t = S' + beta_t k_t (v_t - S'^T k_t)^T by `delta_rule`.
 
   Args:
     q, k, v, g: as in `delta_rule`; keys should have norm 1.
-    beta: [batch, time, heads], the rate of writing: in (0, 1), or in (0, 2)
-      to allow negative eigenvalues (arXiv:2411.12537).
+    beta: [batch, time, heads of v], the rate of writing: in (0, 1), or in
+      (0, 2) to allow negative eigenvalues (arXiv:2411.12537).
     **options: the keyword arguments of `delta_rule`.
 
   Returns:
     (out, final state) as `delta_rule`.
   """
-  if beta.shape != k.shape[:3]:
+  if beta.shape != v.shape[:3]:
     raise ValueError(
-      f"gated_delta_rule: beta must have shape {k.shape[:3]}, got {beta.shape}."
+      f"gated_delta_rule: beta must have shape {v.shape[:3]}, got {beta.shape}."
     )
-  p, v = _scaled(k, v, beta)
+  shared = k.shape[2] and not v.shape[2] % k.shape[2]
+  p, v = _scaled(
+    arguments.shared_heads(k, v.shape[2]) if shared else k, v, beta
+  )
   return delta_rule(q, k, v, p, g, **options)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels.shared import chunks
+
 
 def step(
   q: jax.Array,
@@ -31,17 +33,19 @@ def delta_rule(
   p: jax.Array,
   g: jax.Array | None,
   state: jax.Array,
+  segments: jax.Array | None,
   scale: float,
 ) -> tuple[jax.Array, jax.Array]:
   """The recurrence in the dtype of `state`; see api.py for the shapes."""
 
   def body(s, xs):
-    q, k, v, p, g = xs
-    out, s = step(q, k, v, p, g, s, scale)
+    tokens, keep = xs
+    out, s = step(*tokens, chunks.kept(s, keep), scale)
     return s, out
 
   tokens = jax.tree.map(
     lambda x: x.astype(state.dtype).swapaxes(0, 1), (q, k, v, p, g)
   )
-  state, out = jax.lax.scan(body, state, tokens)
+  xs = (tokens, chunks.continues(segments))
+  state, out = jax.lax.scan(body, state, xs)
   return out.swapaxes(0, 1).astype(v.dtype), state

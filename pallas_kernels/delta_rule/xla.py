@@ -18,8 +18,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.shared import chunks, decay, triangular
-from pallas_kernels.shared.chunks import matmul, turned
+from pallas_kernels.shared import chunk as linear
+from pallas_kernels.shared import chunks
+from pallas_kernels.shared import decay as decays
+from pallas_kernels.shared.decay import Decay, Reader
+from pallas_kernels.shared.products import XLA
+from pallas_kernels.shared.triangular import unit_lower_inverse
 
 
 def delta_rule(
@@ -29,6 +33,7 @@ def delta_rule(
   p: jax.Array,
   g: jax.Array | None,
   state: jax.Array,
+  segments: jax.Array | None,
   scale: float,
   chunk_size: int,
 ) -> tuple[jax.Array, jax.Array]:
@@ -41,7 +46,7 @@ def delta_rule(
     chunks.split(k, chunk, dtype),
     chunks.split(v, chunk, dtype),
     chunks.split(p, chunk, dtype),
-    decay.running_sum(g, chunk, dtype),
+    chunks.running_decay(g, segments, chunk, dtype),
     state,
   )
   return chunks.join(out, time, v.dtype), state
@@ -53,10 +58,10 @@ def _chunked(
   k: jax.Array,
   v: jax.Array,
   p: jax.Array,
-  total: jax.Array | None,
+  decay: Decay | None,
   state: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  return _forward(q, k, v, p, total, state)[0]
+  return _forward(q, k, v, p, decay, state)[0]
 
 
 def _forward(
@@ -64,66 +69,61 @@ def _forward(
   k: jax.Array,
   v: jax.Array,
   p: jax.Array,
-  total: jax.Array | None,
+  decay: Decay | None,
   state: jax.Array,
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[Any, ...]]:
   chunk = q.shape[-2]
-  scores = decay.gram(q, k, total, strict=False)
-  inverse = triangular.unit_lower_inverse(decay.gram(p, k, total, strict=True))
-  w = matmul(inverse, decay.decayed(p, total))
-  rows = jnp.concatenate([w, decay.decayed(q, total)], axis=-2)
-  k_late = decay.decayed(k, decay.to_end(total)).mT
+  reader, eraser = Reader(q), Reader(p, strict=True)
+  since = decays.since_start(reader, decay)
+  scores = decays.gram(reader, k, decay, XLA)
+  inverse = unit_lower_inverse(decays.gram(eraser, k, decay, XLA), XLA)
+  w = XLA.nn(inverse, decays.decayed(p, since))
+  rows = jnp.concatenate([w, decays.decayed(q, since)], axis=-2)
+  k_late = decays.decayed(k, decays.to_end(decay)).mT
 
   def visit(s, xs):
     rows, u, k_late, factor = xs
-    read = matmul(rows, s)
+    read = XLA.nn(rows, s)
     values = u - read[..., :chunk, :]
-    after = decay.carried(s, factor) + matmul(k_late, values)
+    after = decays.carried(s, factor) + XLA.nn(k_late, values)
     return after, (s.mT, values, read[..., chunk:, :])
 
-  xs = (rows, matmul(inverse, v), k_late, decay.across(total))
+  xs = (rows, XLA.nn(inverse, v), k_late, chunks.factor(decay))
   last, (states, values, read) = jax.lax.scan(visit, state, xs)
-  out = read + matmul(scores, values)
-  saved = (q, k, p, total, states, inverse, scores, w, values)
+  out = read + XLA.nn(scores, values)
+  saved = (q, k, p, decay, states, inverse, scores, w, values)
   return (out, last), saved
 
 
 def _backward(
   saved: tuple[Any, ...], cotangents: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array | None, ...]:
-  q, k, p, total, states, inverse, scores, w, values = saved
+) -> tuple[Any, ...]:
+  q, k, p, decay, states, inverse, scores, w, values = saved
   dout, dlast = cotangents
-  late = decay.to_end(total)
+  reader, eraser = Reader(q), Reader(p, strict=True)
 
   def visit(ds, xs):
     k_late, q_read, w, dvalues, dout, factor = xs
-    dvalues = dvalues + matmul(k_late, ds)
-    before = matmul(q_read, dout) - matmul(w, dvalues)
-    return before + decay.carried(ds, factor), (ds.mT, dvalues)
+    dvalues = dvalues + XLA.nn(k_late, ds)
+    before = XLA.nn(q_read, dout) - XLA.nn(w, dvalues)
+    return before + decays.carried(ds, factor), (ds.mT, dvalues)
 
   xs = (
-    decay.decayed(k, late),
-    decay.decayed(q, total).mT,
+    decays.decayed(k, decays.to_end(decay)),
+    decays.decayed(q, decays.since_start(reader, decay)).mT,
     w.mT,
-    matmul(turned(scores), dout),
+    XLA.tn_lower(scores, dout),
     dout,
-    decay.across(total),
+    chunks.factor(decay),
   )
   dstate, (dstates, dvalues) = jax.lax.scan(visit, dlast, xs, reverse=True)
-  dv = matmul(turned(inverse), dvalues)
-  dscores = matmul(dout, values.mT)
-  da = -matmul(dv, values.mT)
-  dq, dk_q = decay.gram_vjp(dscores, q, k, total, strict=False)
-  dp, dk_p = decay.gram_vjp(da, p, k, total, strict=True)
-  dq = dq + decay.decayed(matmul(dout, states), total)
-  dp = dp - decay.decayed(matmul(dv, states), total)
-  dk_late = decay.decayed(matmul(values, dstates), late)
-  dk = dk_q + dk_p + dk_late
-  if total is None:
-    return dq, dk, dv, dp, None, dstate
-  inner = q * dq + p * dp - k * dk
-  dtotal = decay.total_vjp(inner, k * dk_late, states, dstates, total)
-  return dq, dk, dv, dp, dtotal, dstate
+  dv = XLA.tn_lower(inverse, dvalues)
+  # The values lose what p reads, in the chunk and in the state alike.
+  grads = linear.gradients(
+    [reader, eraser], [dout, -dv], [k], [values], decay, states, dstates, XLA
+  )
+  (dq, dp), (dk,) = grads.readers, grads.keys
+  return dq, dk, dv, dp, grads.decay, dstate
 
 
 _chunked.defvjp(_forward, _backward)

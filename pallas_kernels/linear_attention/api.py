@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 
-from pallas_kernels.linear_attention import reference, xla
-from pallas_kernels.shared import arguments
+from pallas_kernels.linear_attention import chunk, cost, reference, xla
+from pallas_kernels.shared import arguments, dispatch
+
+OPERATOR = dispatch.Operator(
+  "linear_attention",
+  reference.linear_attention,
+  xla.linear_attention,
+  chunk,
+  cost.forward_cost,
+)
 
 
 def linear_attention(
@@ -13,12 +23,7 @@ def linear_attention(
   k: jax.Array,
   v: jax.Array,
   g: jax.Array | None = None,
-  *,
-  initial_state: jax.Array | None = None,
-  segment_ids: jax.Array | None = None,
-  scale: float | None = None,
-  chunk_size: int = 16,
-  implementation: str | None = None,
+  **options: Any,
 ) -> tuple[jax.Array, jax.Array]:
   """Computes S_t = diag(e^{g_t}) S_{t-1} + k_t v_t^T, o_t = scale S_t^T q_t.
 
@@ -27,34 +32,21 @@ def linear_attention(
   with one a channel.
 
   Args:
-    q, k: [batch, time, heads, K], float32 or bfloat16 (float64 works too).
+    q, k: [batch, time, heads, K], float32 or bfloat16 (float64 works too);
+      or fewer heads that divide v's, each for a group of them.
     v: [batch, time, heads, V].
     g: natural log of the decay, at most 0: None, [batch, time, heads] or
       [batch, time, heads, K]. What is below -30 counts as -30.
-    initial_state: [batch, heads, K, V]; None is zero.
-    segment_ids: not supported.
-    scale: factor of the output; None is K ** -0.5.
-    chunk_size: tokens a chunk, a power of two (the XLA form only).
-    implementation: "xla", "reference" (token by token) or None, the best.
+    **options: see `pallas_kernels.shared.dispatch.recurrence`.
 
   Returns:
     (out [batch, time, heads, V] in v's dtype, final state
     [batch, heads, K, V] in float32, or float64 if any argument is).
 
   Raises:
-    ValueError, TypeError: on shapes or dtypes that do not fit.
-    NotImplementedError: for what has no code yet.
+    ValueError, TypeError: on shapes, dtypes or names that do not fit.
   """
-  name = arguments.resolve_implementation("linear_attention", implementation)
-  arguments.check_recurrence(
-    "linear_attention", q, k, v, g, None, initial_state, segment_ids, chunk_size
-  )
-  state = arguments.start_state(q, k, v, g, None, initial_state)
-  g = arguments.floored(g)
-  scale = arguments.default_scale(scale, q.shape[-1])
-  if name == arguments.REFERENCE:
-    return reference.linear_attention(q, k, v, g, state, scale)
-  return xla.linear_attention(q, k, v, g, state, scale, chunk_size)
+  return dispatch.recurrence(OPERATOR, {"q": q, "k": k, "v": v}, g, **options)
 
 
 def step(

@@ -15,8 +15,11 @@ from typing import Any
 
 import jax
 
-from pallas_kernels.shared import chunks, decay
-from pallas_kernels.shared.chunks import matmul, turned
+from pallas_kernels.shared import chunk as linear
+from pallas_kernels.shared import chunks
+from pallas_kernels.shared import decay as decays
+from pallas_kernels.shared.decay import Decay, Reader
+from pallas_kernels.shared.products import XLA
 
 
 def linear_attention(
@@ -25,6 +28,7 @@ def linear_attention(
   v: jax.Array,
   g: jax.Array | None,
   state: jax.Array,
+  segments: jax.Array | None,
   scale: float,
   chunk_size: int,
 ) -> tuple[jax.Array, jax.Array]:
@@ -36,7 +40,7 @@ def linear_attention(
     chunks.split(q, chunk, dtype) * scale,
     chunks.split(k, chunk, dtype),
     chunks.split(v, chunk, dtype),
-    decay.running_sum(g, chunk, dtype),
+    chunks.running_decay(g, segments, chunk, dtype),
     state,
   )
   return chunks.join(out, time, v.dtype), state
@@ -47,66 +51,61 @@ def _chunked(
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
-  total: jax.Array | None,
+  decay: Decay | None,
   state: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  return _forward(q, k, v, total, state)[0]
+  return _forward(q, k, v, decay, state)[0]
 
 
 def _forward(
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
-  total: jax.Array | None,
+  decay: Decay | None,
   state: jax.Array,
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[Any, ...]]:
-  scores = decay.gram(q, k, total, strict=False)
+  scores = decays.gram(Reader(q), k, decay, XLA)
 
   def visit(s, xs):
     q_read, k_late, v, factor = xs
-    after = decay.carried(s, factor) + matmul(k_late, v)
-    return after, (s.mT, matmul(q_read, s))
+    after = decays.carried(s, factor) + XLA.nn(k_late, v)
+    return after, (s.mT, XLA.nn(q_read, s))
 
   xs = (
-    decay.decayed(q, total),
-    decay.decayed(k, decay.to_end(total)).mT,
+    decays.decayed(q, decays.since_start(Reader(q), decay)),
+    decays.decayed(k, decays.to_end(decay)).mT,
     v,
-    decay.across(total),
+    chunks.factor(decay),
   )
   last, (states, read) = jax.lax.scan(visit, state, xs)
-  out = read + matmul(scores, v)
-  return (out, last), (q, k, v, total, states, scores)
+  out = read + XLA.nn(scores, v)
+  return (out, last), (q, k, v, decay, states, scores)
 
 
 def _backward(
   saved: tuple[Any, ...], cotangents: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array | None, ...]:
-  q, k, v, total, states, scores = saved
+) -> tuple[Any, ...]:
+  q, k, v, decay, states, scores = saved
   dout, dlast = cotangents
-  late = decay.to_end(total)
+  reader = Reader(q)
 
   def visit(ds, xs):
     q_read, k_late, dout, factor = xs
-    before = decay.carried(ds, factor) + matmul(q_read, dout)
-    return before, (ds.mT, matmul(k_late, ds))
+    before = decays.carried(ds, factor) + XLA.nn(q_read, dout)
+    return before, (ds.mT, XLA.nn(k_late, ds))
 
   xs = (
-    decay.decayed(q, total).mT,
-    decay.decayed(k, late),
+    decays.decayed(q, decays.since_start(reader, decay)).mT,
+    decays.decayed(k, decays.to_end(decay)),
     dout,
-    decay.across(total),
+    chunks.factor(decay),
   )
   dstate, (dstates, dv) = jax.lax.scan(visit, dlast, xs, reverse=True)
-  dv = dv + matmul(turned(scores), dout)
-  dq, dk = decay.gram_vjp(matmul(dout, v.mT), q, k, total, strict=False)
-  dq = dq + decay.decayed(matmul(dout, states), total)
-  dk_late = decay.decayed(matmul(v, dstates), late)
-  dk = dk + dk_late
-  if total is None:
-    return dq, dk, dv, None, dstate
-  inner = q * dq - k * dk
-  dtotal = decay.total_vjp(inner, k * dk_late, states, dstates, total)
-  return dq, dk, dv, dtotal, dstate
+  dv = dv + XLA.tn_lower(scores, dout)
+  grads = linear.gradients(
+    [reader], [dout], [k], [v], decay, states, dstates, XLA
+  )
+  return *grads.readers, *grads.keys, dv, grads.decay, dstate
 
 
 _chunked.defvjp(_forward, _backward)

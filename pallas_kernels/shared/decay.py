@@ -1,32 +1,69 @@
-"""Products between tokens of one chunk, weighted by the decay between them.
+"""Weights between tokens of one chunk: products times the decay between them.
 
 The log decay inside a chunk is given by its running sum G, [..., chunk, 1] for
 one decay a head and [..., chunk, K] for one a channel; None is no decay. One
 step decays by at most e^-30 (arguments.DECAY_FLOOR), so every exponent taken
 here is at most 60 and nothing overflows, however strong the decay is.
+
+The functions take arrays with any leading axes and use what Pallas lowers for
+TPUs: neither gather nor cumsum, and masks made from iota.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from pallas_kernels.shared import chunks
-from pallas_kernels.shared.chunks import matmul, turned
+from pallas_kernels.shared.products import Products
 
 _FAR = -1e30  # an exponent whose exp is 0; the mask goes in before exp
 _BLOCK = 4  # tokens that share one reference token with those on both sides
+_SUBLANES = 8  # rows of a TPU tile: finer blocks are picked inside one
 
 
-def running_sum(
-  g: jax.Array | None, chunk: int, dtype: np.dtype
-) -> jax.Array | None:
-  """Returns G, [chunks, batch, heads, chunk, 1 or K], for g as in api.py."""
-  if g is None:
+class Decay(NamedTuple):
+  """The decay of chunks, and where packed sequences begin.
+
+  Attributes:
+    total: G, the log decay from the chunk's start to each token, its own
+      included, [..., chunk, 1 or K].
+    early: the same with its own left out, for reads before the decay; None
+      where no reader needs it.
+    segment: the number of each token's sequence, float32 [..., chunk, 1]; None
+      for one sequence a row.
+    before: that of the token before the chunk, [..., 1, 1].
+  """
+
+  total: jax.Array
+  early: jax.Array | None = None
+  segment: jax.Array | None = None
+  before: jax.Array | None = None
+
+
+class Reader(NamedTuple):
+  """Vectors that read what writers have put into the memory.
+
+  Attributes:
+    x: the vectors, [..., chunk, K].
+    early: reads before its token decays.
+    strict: does not see its own token's write.
+  """
+
+  x: jax.Array
+  early: bool = False
+  strict: bool = False
+
+
+def since_start(reader: Reader, decay: Decay | None) -> jax.Array | None:
+  """Returns the log decay from the chunk's start to each read of the state."""
+  if decay is None:
     return None
-  g = g if g.ndim == 4 else g[..., None]
-  return jnp.cumsum(chunks.split(g, chunk, dtype), axis=-2)
+  since = _own(reader, decay)
+  if decay.segment is None:
+    return since
+  return jnp.where(decay.segment == decay.before, since, _FAR)
 
 
 def decayed(x: jax.Array, exponent: jax.Array | None) -> jax.Array:
@@ -34,92 +71,76 @@ def decayed(x: jax.Array, exponent: jax.Array | None) -> jax.Array:
   return x if exponent is None else x * jnp.exp(exponent)
 
 
-def to_end(total: jax.Array | None) -> jax.Array | None:
+def to_end(decay: Decay | None) -> jax.Array | None:
   """Returns the log decay from each token to the chunk's last, G_C - G."""
-  return None if total is None else total[..., -1:, :] - total
+  if decay is None:
+    return None
+  late = decay.total[..., -1:, :] - decay.total
+  if decay.segment is None:
+    return late
+  return jnp.where(decay.segment == decay.segment[..., -1:, :], late, _FAR)
 
 
-def across(total: jax.Array | None) -> jax.Array | None:
-  """Returns the decay over each chunk, e^{G_C}, as [chunks, ..., 1 or K, 1]."""
-  return None if total is None else jnp.exp(total[..., -1:, :]).mT
+def across(decay: Decay | None) -> jax.Array | None:
+  """Returns the decay over each chunk, e^{G_C}, [..., 1, 1 or K]."""
+  if decay is None:
+    return None
+  factor = jnp.exp(decay.total[..., -1:, :])
+  if decay.segment is None:
+    return factor
+  return jnp.where(decay.segment[..., -1:, :] == decay.before, factor, 0)
 
 
 def carried(state: jax.Array, factor: jax.Array | None) -> jax.Array:
-  """Returns the state [..., K, V] times one chunk's `across`."""
+  """Returns the state times `factor`, laid out to broadcast with it."""
   return state if factor is None else factor * state
 
 
-def total_vjp(
-  inner: jax.Array,
-  late: jax.Array,
-  states: jax.Array,
-  dstates: jax.Array,
-  total: jax.Array,
-) -> jax.Array:
-  """Returns the gradient of G in both chunked forms.
-
-  Args:
-    inner: q . dq + p . dp - k . dk, [..., chunk, K].
-    late: k . dk of the part of dk that comes through the next state.
-    states, dstates: transposed states before each chunk and gradients of those
-      after it, [..., V, K].
-    total: G.
-  """
-  decay = jnp.exp(total[..., -1, :])
-  end = jnp.sum(late, -2) + decay * jnp.sum(states * dstates, -2)
-  out = inner.at[..., -1, :].add(end)
-  if total.shape[-1] == 1:
-    out = jnp.sum(out, -1, keepdims=True)
-  return out
-
-
 def gram(
-  a: jax.Array, b: jax.Array, total: jax.Array | None, *, strict: bool
+  reader: Reader, key: jax.Array, decay: Decay | None, products: Products
 ) -> jax.Array:
-  """Returns M_ij = sum_c a_ic b_jc exp(G_ic - G_jc) for j <= i, else 0.
-
-  Args:
-    a, b: [..., chunk, K].
-    total: G, [..., chunk, 1 or K], or None.
-    strict: leave the diagonal out.
-  """
-  mask = _causal(a, strict)
-  if total is None:
-    return jnp.where(mask, matmul(a, b.mT), 0)
-  if total.shape[-1] == 1:
-    return jnp.where(mask, matmul(a, b.mT) * _weights(total), 0)
+  """Returns the weights r_i . k_j e^{G_i - G_j} of earlier tokens, else 0."""
+  mask = _visible(reader, key, decay)
+  if decay is None:
+    return jnp.where(mask, products.nt(reader.x, key), 0)
+  since = _own(reader, decay)
+  if since.shape[-1] == 1:
+    weights = _weights(since, decay.total, mask)
+    return jnp.where(mask, products.nt(reader.x, key) * weights, 0)
   parts = [
-    jnp.where(mask & pairs, matmul(a * late, (b * early).mT), 0)
-    for late, early, pairs in _levels(total)
+    jnp.where(mask & pairs, products.nt(reader.x * late, key * early), 0)
+    for late, early, pairs in _levels(since, decay.total, reader.early)
   ]
   return sum(parts[1:], parts[0])
 
 
 def gram_vjp(
   dm: jax.Array,
-  a: jax.Array,
-  b: jax.Array,
-  total: jax.Array | None,
-  *,
-  strict: bool,
+  reader: Reader,
+  key: jax.Array,
+  decay: Decay | None,
+  products: Products,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns the gradients (da, db) of `gram` for its cotangent dm.
+  """Returns the gradients (dreader, dkey) of `gram` for its cotangent.
 
-  The gradient for G is a . da - b . db, so callers get it without a product.
+  That of G is r . dr - k . dk, so callers get it without a product.
   """
-  mask = _causal(a, strict)
-  if total is None or total.shape[-1] == 1:
-    if total is None:
-      dm = jnp.where(mask, dm, 0)
-    else:
-      dm = jnp.where(mask, dm * _weights(total), 0)
-    return matmul(dm, b), matmul(turned(dm), a)
-  da, db = jnp.zeros_like(a), jnp.zeros_like(b)
-  for late, early, pairs in _levels(total):
+  mask = _visible(reader, key, decay)
+  if decay is None:
+    dm = jnp.where(mask, dm, 0)
+    return products.nn(dm, key), products.tn_lower(dm, reader.x)
+  since = _own(reader, decay)
+  if since.shape[-1] == 1:
+    dm = jnp.where(mask, dm * _weights(since, decay.total, mask), 0)
+    return products.nn(dm, key), products.tn_lower(dm, reader.x)
+  dreader = dkey = None
+  for late, early, pairs in _levels(since, decay.total, reader.early):
     part = jnp.where(mask & pairs, dm, 0)
-    da = da + late * matmul(part, b * early)
-    db = db + early * matmul(turned(part), a * late)
-  return da, db
+    one = late * products.nn(part, key * early)
+    other = early * products.tn_lower(part, reader.x * late)
+    dreader = one if dreader is None else dreader + one
+    dkey = other if dkey is None else dkey + other
+  return dreader, dkey
 
 
 def gram_products(chunk: int) -> int:
@@ -127,45 +148,114 @@ def gram_products(chunk: int) -> int:
   return 1 + max(0, (chunk // _BLOCK).bit_length() - 1)
 
 
-def _causal(a: jax.Array, strict: bool) -> np.ndarray:
-  chunk = a.shape[-2]
-  return np.tri(chunk, k=-1 if strict else 0, dtype=bool)
+def iota(shape: tuple[int, ...], axis: int) -> jax.Array:
+  """Returns the index along `axis`, int32."""
+  return jax.lax.broadcasted_iota(jnp.int32, shape, axis)
 
 
-def _weights(total: jax.Array) -> jax.Array:
-  mask = np.tri(total.shape[-2], dtype=bool)
-  return jnp.exp(jnp.where(mask, total - total.mT, _FAR))
+def lower(chunk: int, *, strict: bool = False) -> jax.Array:
+  """Returns the mask of pairs (i, j) with j <= i, or j < i."""
+  row, column = iota((chunk, chunk), 0), iota((chunk, chunk), 1)
+  return row > column if strict else row >= column
+
+
+def same_block(chunk: int, block: int) -> jax.Array:
+  """Returns the pairs that lie in one block of `block` tokens."""
+  row, column = iota((chunk, chunk), 0), iota((chunk, chunk), 1)
+  return _block(row, block) == _block(column, block)
+
+
+def across_halves(chunk: int, half: int) -> jax.Array:
+  """Returns the pairs (i, j) in one block of two halves, i in the second."""
+  row, column = iota((chunk, chunk), 0), iota((chunk, chunk), 1)
+  later = (_block(row, half) & 1 == 1) & (_block(column, half) & 1 == 0)
+  return later & same_block(chunk, 2 * half)
+
+
+def picked(x: jax.Array, block: int, row: int) -> jax.Array:
+  """Returns, for each row of x, the given row of its block of rows."""
+  *lead, size, width = x.shape
+  tile = min(max(block, _SUBLANES), size)
+  tiles = x.reshape(*lead, size // tile, tile, width)
+  out = None
+  for start in range(0, tile, block):
+    one = jnp.broadcast_to(
+      tiles[..., start + row : start + row + 1, :], tiles.shape
+    )
+    if out is None:
+      out = one
+    else:
+      later = iota((tile, width), 0) >= start
+      out = jnp.where(later, one, out)
+  return out.reshape(x.shape)
+
+
+def _own(reader: Reader, decay: Decay) -> jax.Array:
+  """Returns the log decay to each read, whatever sequence it belongs to."""
+  if not reader.early:
+    return decay.total
+  assert decay.early is not None
+  return decay.early
+
+
+def _visible(reader: Reader, key: jax.Array, decay: Decay | None) -> jax.Array:
+  mask = lower(key.shape[-2], strict=reader.strict)
+  if decay is None or decay.segment is None:
+    return mask
+  return mask & (decay.segment == decay.segment.mT)
+
+
+def _block(index: jax.Array, block: int) -> jax.Array:
+  """index // block for a power of two (// asks TPUs which kind they are)."""
+  return jax.lax.shift_right_logical(index, block.bit_length() - 1)
+
+
+def _weights(since: jax.Array, total: jax.Array, mask: jax.Array) -> jax.Array:
+  return jnp.exp(jnp.where(mask, since - total.mT, _FAR))
 
 
 def _levels(
-  total: jax.Array,
-) -> list[tuple[jax.Array, jax.Array, np.ndarray]]:
+  since: jax.Array, total: jax.Array, early: bool
+) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
   """Splits the pairs of a chunk into levels with a reference token each.
 
   exp(G_i - G_j) for each channel is no matrix product of tokens, but
   exp(G_i - G_r) exp(G_r - G_j) is, for one r. Where r lies between j and i
   neither factor exceeds 1. At the level of half-width h the chunk is cut into
-  blocks of 2h tokens; a key of the first half and a query of the second half
+  blocks of 2h tokens; a key of the first half and a reader of the second half
   of the same block have its middle between them (sub-chunks as in GLA,
   arXiv:2312.06635, section 4.3, at every scale). In blocks of four tokens the
   second one serves all pairs, with factors of at most e^60.
 
+  Args:
+    since: log decay to each reader.
+    total: log decay to each writer.
+    early: whether they differ.
+
   Returns:
-    For each level the factor of queries and that of keys, [..., chunk, K], and
-    its pairs [chunk, chunk]; every pair j <= i is in one level.
+    For each level the factor of readers and that of writers, [..., chunk, K],
+    and its pairs [chunk, chunk]; every pair j <= i is in one level.
   """
-  chunk = total.shape[-2]
-  index = np.arange(chunk)
+  chunk, width = total.shape[-2:]
+  token = iota((chunk, width), 0)
   block = min(_BLOCK, chunk)
-  since = total - total[..., index // block * block + (block - 1) // 2, :]
-  same = index[:, None] // block == index // block
-  levels = [(jnp.exp(since), jnp.exp(-since), same)]
+  middle = picked(total, block, (block - 1) // 2)
+  levels = [
+    (
+      jnp.exp(since - middle),
+      jnp.exp(middle - total),
+      same_block(chunk, block),
+    )
+  ]
   while block < chunk:
-    late = (index // block) % 2 == 1
-    middle = index // (2 * block) * (2 * block) + block - 1
-    since = total - total[..., middle, :]
-    factor = jnp.exp(jnp.where(late[:, None], since, -since))
-    same = index[:, None] // (2 * block) == index // (2 * block)
-    levels.append((factor, factor, same & late[:, None] & ~late))
+    middle = picked(total, 2 * block, block - 1)
+    second = _block(token, block) & 1 == 1
+    if early:
+      late = jnp.exp(jnp.where(second, since - middle, 0))
+      before = jnp.exp(jnp.where(second, 0, middle - total))
+    else:  # readers of one half, writers of the other: one exp for both
+      gap = total - middle
+      late = before = jnp.exp(jnp.where(second, gap, -gap))
+    levels.append((late, before, across_halves(chunk, block)))
     block *= 2
   return levels

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.shared import arguments
+from pallas_kernels.shared import arguments, chunks, dispatch
 from pallas_kernels.short_conv import reference, xla
 
 
@@ -25,21 +25,23 @@ def short_conv(
       or bias, if wanted, comes after.
     initial_state: the width - 1 inputs before x, [batch, width - 1, dim],
       oldest first; None is zero.
-    segment_ids: not supported.
+    segment_ids: [batch, time], any dtype; a run of equal ids is a sequence of
+      its own, packed into the row. The initial state belongs to the first.
     implementation: "xla", "reference" or None, the best.
 
   Returns:
     (y [batch, time, dim] in x's dtype, the last width - 1 inputs
-    [batch, width - 1, dim] in float32, or float64 if any argument is).
+    [batch, width - 1, dim] in float32, or float64 if any argument is; zero
+    where they belong to an earlier sequence than the last).
 
   Raises:
-    ValueError: on shapes that do not fit.
-    NotImplementedError: for what has no code yet.
+    ValueError: on shapes or names that do not fit.
   """
-  name = arguments.resolve_implementation("short_conv", implementation)
-  if segment_ids is not None:
-    raise NotImplementedError(
-      "short_conv does not support segment_ids: pass one sequence a row."
+  forms = {None: xla, dispatch.XLA: xla, dispatch.REFERENCE: reference}
+  if implementation not in forms:
+    raise ValueError(
+      f"short_conv: unknown implementation {implementation!r}. Use one of "
+      f"{[*forms]}: XLA fuses its few shifted products as a kernel would."
     )
   if x.ndim != 3 or weight.ndim != 2 or weight.shape[1] != x.shape[2]:
     raise ValueError(
@@ -54,8 +56,14 @@ def short_conv(
     raise ValueError(
       f"short_conv: initial_state must be {shape}, got {initial_state.shape}."
     )
-  run = reference if name == arguments.REFERENCE else xla
-  out, state = run.short_conv(x, weight, initial_state.astype(dtype))
+  if segment_ids is not None and segment_ids.shape != x.shape[:2]:
+    raise ValueError(
+      f"short_conv: segment_ids must have shape {x.shape[:2]}, got "
+      f"{segment_ids.shape}."
+    )
+  segments = None if segment_ids is None else chunks.numbered(segment_ids)
+  state = initial_state.astype(dtype)
+  out, state = forms[implementation].short_conv(x, weight, state, segments)
   return out.astype(x.dtype), state
 
 

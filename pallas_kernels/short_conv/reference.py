@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels.shared import chunks
+
 
 def step(
   x: jax.Array, weight: jax.Array, state: jax.Array
@@ -17,14 +19,19 @@ def step(
 
 
 def short_conv(
-  x: jax.Array, weight: jax.Array, state: jax.Array
+  x: jax.Array,
+  weight: jax.Array,
+  state: jax.Array,
+  segments: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array]:
   """The recurrence in the dtype of `state`; see api.py for the shapes."""
   weight = weight.astype(state.dtype)
 
-  def body(s, x_t):
-    out, s = step(x_t, weight, s)
+  def body(s, xs):
+    x_t, keep = xs
+    out, s = step(x_t, weight, chunks.kept(s, keep))
     return s, out
 
-  state, out = jax.lax.scan(body, state, x.astype(state.dtype).swapaxes(0, 1))
+  xs = (x.astype(state.dtype).swapaxes(0, 1), chunks.continues(segments))
+  state, out = jax.lax.scan(body, state, xs)
   return out.swapaxes(0, 1), state

@@ -13,13 +13,35 @@ import jax.numpy as jnp
 
 
 def short_conv(
-  x: jax.Array, weight: jax.Array, state: jax.Array
+  x: jax.Array,
+  weight: jax.Array,
+  state: jax.Array,
+  segments: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array]:
   """The sum of reference.py; accumulates in the dtype of `state`."""
   dtype = state.dtype
-  x = x.astype(dtype)
-  out = _convolve(x, weight.astype(dtype), state)
+  x, weight = x.astype(dtype), weight.astype(dtype)
+  if segments is not None:
+    return _packed(x, weight, state, segments)
+  out = _convolve(x, weight, state)
   return out, jnp.concatenate([state, x], axis=1)[:, x.shape[1] :]
+
+
+def _packed(
+  x: jax.Array, weight: jax.Array, state: jax.Array, segments: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Leaves out the taps that lie in another sequence; by autodiff."""
+  reach, time = state.shape[1], x.shape[1]
+  padded = jnp.concatenate([state, x], axis=1)
+  owners = jnp.pad(segments, ((0, 0), (reach, 0)))  # the state is the first's
+  out = jnp.zeros_like(x)
+  for j in range(reach + 1):
+    start = reach - j
+    same = owners[:, start : start + time] == segments
+    tap = padded[:, start : start + time]
+    out = out + weight[j] * jnp.where(same[..., None], tap, 0)
+  last = owners[:, time:] == segments[:, -1:]
+  return out, jnp.where(last[..., None], padded[:, time:], 0)
 
 
 @jax.custom_vjp

@@ -6,10 +6,21 @@ import pytest
 
 from pallas_kernels.delta_rule import cost as delta_cost
 from pallas_kernels.delta_rule import delta_rule
+from pallas_kernels.dplr_delta_rule import cost as dplr_cost
+from pallas_kernels.dplr_delta_rule import dplr_delta_rule
 from pallas_kernels.linear_attention import cost as linear_cost
 from pallas_kernels.linear_attention import linear_attention
 from pallas_kernels.short_conv import cost as conv_cost
 
+OPERATORS = {
+  "linear_attention": (linear_attention, linear_cost, lambda k, v: (k, k, v)),
+  "delta_rule": (delta_rule, delta_cost, lambda k, v: (k, k, v, k)),
+  "dplr_delta_rule": (
+    dplr_delta_rule,
+    dplr_cost,
+    lambda k, v: (k, k, v, k, k),
+  ),
+}
 SIZES = {"batch": 2, "heads": 3, "key_dim": 8, "value_dim": 6}
 
 
@@ -34,21 +45,17 @@ def dot_flops(jaxpr):
   ("time", "chunk"), [(37, 16), (3, 16), (1, 16), (8, 2)]
 )
 @pytest.mark.parametrize("decay", ["none", "scalar", "vector"])
-@pytest.mark.parametrize("delta", [False, True])
-def test_chunked_flops_are_those_of_the_products(delta, decay, time, chunk):
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_chunked_flops_are_those_of_the_products(operator, decay, time, chunk):
   batch, heads, key_dim, value_dim = SIZES.values()
   k = jnp.ones((batch, time, heads, key_dim))
   v = jnp.ones((batch, time, heads, value_dim))
   g = {"none": None, "scalar": k[..., 0], "vector": k}[decay]
-  if delta:
-    trace = jax.make_jaxpr(
-      lambda k, v, g: delta_rule(k, k, v, k, g, chunk_size=chunk)
-    )
-  else:
-    trace = jax.make_jaxpr(
-      lambda k, v, g: linear_attention(k, k, v, g, chunk_size=chunk)
-    )
-  counted = (delta_cost if delta else linear_cost).forward_cost(
+  function, cost, tokens = OPERATORS[operator]
+  trace = jax.make_jaxpr(
+    lambda k, v, g: function(*tokens(k, v), g, chunk_size=chunk)
+  )
+  counted = cost.forward_cost(
     time=time, decay_kind=decay, chunk_size=chunk, **SIZES
   )
   assert counted.flops == dot_flops(trace(k, v, g).jaxpr)

@@ -1,4 +1,4 @@
-"""Linear attention and the delta rule against their float64 recurrences."""
+"""The recurrences in every form against their float64 token recurrence."""
 
 import functools
 
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.pallas import tpu as pltpu
 
 from pallas_kernels.delta_rule import (
   delta_rule,
@@ -15,17 +16,33 @@ from pallas_kernels.delta_rule import (
   gated_step,
 )
 from pallas_kernels.delta_rule import step as delta_step
+from pallas_kernels.dplr_delta_rule import dplr_delta_rule
+from pallas_kernels.dplr_delta_rule import step as dplr_step
 from pallas_kernels.linear_attention import linear_attention
 from pallas_kernels.linear_attention import step as linear_step
+from pallas_kernels.shared import pallas_tpu
 
 DECAYS = ("none", "scalar", "vector")
-OPERATORS = ("linear_attention", "delta_rule")
+# Each operator, its step, and its tokens.
+FORMS = {
+  "linear_attention": (linear_attention, linear_step, "qkv"),
+  "delta_rule": (delta_rule, delta_step, "qkvp"),
+  "dplr_delta_rule": (dplr_delta_rule, dplr_step, "qkvpe"),
+}
+OPERATORS = tuple(FORMS)
 # The largest error relative to the largest entry. Sums of up to T*K products
 # in float32 (epsilon 6e-8) leave a few hundred roundings.
 FLOAT32 = 2e-5
+# Rounding an entry to bfloat16 errs by 2^-9 of it; a result is the sum of few
+# chains of such roundings, and is rounded itself.
+BFLOAT16 = 2**-6
+# Sequences packed into rows of 37 tokens: one of a single token, one within a
+# chunk, one over several.
+SEGMENTS = np.repeat([[4, 1, 2, 1], [0, 1, 2, 9]], [3, 1, 14, 19], axis=1)
 
 
 def draw(
+  operator,
   seed,
   *,
   batch=2,
@@ -45,10 +62,11 @@ def draw(
   def unit(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
-  k = rng.standard_normal((*shape, key_dim))
-  if twins:
-    k = k[:, :1] + twins * k
-  k = unit(k)
+  def keys():
+    x = rng.standard_normal((*shape, key_dim))
+    return unit(x[:, :1] + twins * x if twins else x)
+
+  k = keys()
   args = {
     "q": unit(rng.standard_normal((*shape, key_dim))),
     "k": k,
@@ -60,20 +78,20 @@ def draw(
     args["g"] = -strength * rng.uniform(0, 1, shape)
   elif decay == "vector":
     args["g"] = -strength * rng.uniform(0, 1, (*shape, key_dim))
+  if operator == "linear_attention":
+    del args["p"]
+  if operator == "dplr_delta_rule":
+    other = keys()
+    args |= {"p": -other, "e": beta * other}
   return args
 
 
 def run(operator, args, implementation=None, **options):
+  function, _, names = FORMS[operator]
   args = dict(args)
+  tokens = [args.pop(name) for name in names]
   g = args.pop("g", None)
-  p = args.pop("p")
-  q, k, v = (args.pop(name) for name in "qkv")
-  options |= args
-  if operator == "linear_attention":
-    return linear_attention(
-      q, k, v, g, implementation=implementation, **options
-    )
-  return delta_rule(q, k, v, p, g, implementation=implementation, **options)
+  return function(*tokens, g, implementation=implementation, **args, **options)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -81,29 +99,30 @@ def run_compiled(operator, args):
   return run(operator, args)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2, 3))
-def run_with_gradients(operator, args, implementation, chunk_size):
+@functools.partial(jax.jit, static_argnums=(0, 2, 3, 4))
+def run_with_gradients(operator, args, implementation, chunk, packed=False):
   """Returns outputs, final state and all gradients of a random projection."""
+  segments = jnp.asarray(SEGMENTS) if packed else None
 
   def value(args):
-    out, state = run(operator, args, implementation, chunk_size=chunk_size)
+    out, state = run(
+      operator, args, implementation, chunk_size=chunk, segment_ids=segments
+    )
     wave = jnp.cos(jnp.arange(out.size)).reshape(out.shape)
     other = jnp.sin(jnp.arange(state.size)).reshape(state.shape)
     total = jnp.sum(out.astype(state.dtype) * wave) + jnp.sum(state * other)
     return total, (out, state)
 
   grads, outputs = jax.grad(value, has_aux=True)(args)
-  if operator == "linear_attention":
-    del grads["p"]
   return outputs, grads
 
 
-def exact(operator, args):
+def exact(operator, args, packed=False):
   """The float64 recurrence by autodiff."""
   with jax.enable_x64(True):
     args = {name: jnp.asarray(x, jnp.float64) for name, x in args.items()}
     return jax.tree.map(
-      np.asarray, run_with_gradients(operator, args, "reference", 16)
+      np.asarray, run_with_gradients(operator, args, "reference", 16, packed)
     )
 
 
@@ -138,15 +157,51 @@ CASES = {
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_chunked_equals_float64_recurrence(operator, decay, case):
   options, tolerance = CASES[case]
-  args = draw(0, decay=decay, **options)
+  args = draw(operator, 0, decay=decay, **options)
   actual = run_with_gradients(operator, single(args), "xla", 16)
+  check(actual, exact(operator, args), tolerance)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_tpu_kernel_equals_float64_recurrence(operator, decay, case):
+  options, tolerance = CASES[case]
+  args = draw(operator, 0, decay=decay, **options)
+  actual = run_with_gradients(operator, single(args), "pallas_tpu", 16)
   check(actual, exact(operator, args), tolerance)
 
 
 @pytest.mark.parametrize("decay", DECAYS)
 @pytest.mark.parametrize("operator", OPERATORS)
+def test_the_recurrence_of_packed_rows_is_that_of_each_sequence(
+  operator, decay
+):
+  args = single(draw(operator, 11, decay=decay))
+  ids = jnp.asarray(SEGMENTS)
+  out, last = run(operator, args, "reference", segment_ids=ids)
+  state = args.pop("initial_state")
+  for begin, end in ((0, 3), (3, 4), (4, 18), (18, 37)):
+    part = {name: x[:, begin:end] for name, x in args.items()}
+    want, state = run(operator, part, "reference", initial_state=state)
+    np.testing.assert_allclose(out[:, begin:end], want, atol=FLOAT32)
+    final, state = state, jnp.zeros_like(state)
+  np.testing.assert_allclose(last, final, atol=FLOAT32)
+
+
+@pytest.mark.parametrize("implementation", ["xla", "pallas_tpu"])
+@pytest.mark.parametrize("decay", ["none", "vector"])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_packed_rows_equal_float64_recurrence(operator, decay, implementation):
+  args = draw(operator, 12, decay=decay)
+  actual = run_with_gradients(operator, single(args), implementation, 16, True)
+  check(actual, exact(operator, args, True), FLOAT32)
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize("operator", OPERATORS)
 def test_chunked_algebra_is_exact_in_float64(operator, decay):
-  args = draw(1, decay=decay)
+  args = draw(operator, 1, decay=decay)
   with jax.enable_x64(True):
     wide = {name: jnp.asarray(x, jnp.float64) for name, x in args.items()}
     actual = run_with_gradients(operator, wide, "xla", 8)
@@ -172,7 +227,7 @@ def test_chunked_algebra_is_exact_in_float64(operator, decay):
   chunk_size=st.sampled_from((1, 4, 16, 64)),
 )
 def test_any_shape(operator, decay, sizes, chunk_size):
-  args = draw(2, decay=decay, **sizes)
+  args = draw(operator, 2, decay=decay, **sizes)
   actual = run_with_gradients(operator, single(args), "xla", chunk_size)
   check(actual, exact(operator, args), FLOAT32)
 
@@ -180,7 +235,7 @@ def test_any_shape(operator, decay, sizes, chunk_size):
 @pytest.mark.parametrize("decay", ["none", "vector"])
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_bfloat16_inputs_keep_a_float32_state(operator, decay):
-  args = draw(3, decay=decay)
+  args = draw(operator, 3, decay=decay)
   low = {name: jnp.asarray(x, jnp.bfloat16) for name, x in args.items()}
   actual = run_with_gradients(operator, low, "xla", 16)
   (out, state), grads = actual
@@ -190,14 +245,58 @@ def test_bfloat16_inputs_keep_a_float32_state(operator, decay):
   # The recurrence of the rounded inputs: only outputs are rounded again.
   rounded = {name: np.asarray(x, np.float64) for name, x in low.items()}
   check(actual, exact(operator, rounded), 2 * 2**-8)
+  if decay == "vector":
+    kernel = run_with_gradients(operator, low, "pallas_tpu", 16)
+    check(kernel, exact(operator, rounded), BFLOAT16)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_tpu_kernel_under_the_simulator_of_tpu_memory(operator):
+  """Its memory starts as NaN, and reads that race with writes are errors."""
+  args = single(draw(operator, 13, decay="vector", time=20))
+  names = FORMS[operator][2]
+  tokens = tuple(args[name] for name in names)
+  module = FORMS[operator][0].__globals__["OPERATOR"].chunk
+  plan = pallas_tpu.Plan(
+    heads=2,
+    chunk=16,
+    group=2,
+    scale=8**-0.5,
+    low=False,
+    interpret=pltpu.InterpretParams(),
+    name=operator,
+  )
+  out, last = pallas_tpu.recur(
+    module,
+    plan,
+    tokens,
+    args["g"],
+    None,
+    args["initial_state"],
+    pallas_tpu.Costs(None, None),
+  )
+  want, state = run(operator, args, "reference")
+  np.testing.assert_allclose(out, want, atol=FLOAT32)
+  np.testing.assert_allclose(last, state, atol=FLOAT32)
+
+
+@pytest.mark.parametrize("implementation", ["xla", "pallas_tpu"])
+def test_a_key_head_serves_a_group_of_value_heads(implementation):
+  args = single(draw("delta_rule", 14, heads=4))
+  few = {n: args[n][:, :, ::2] for n in "qkp"}
+  out, state = run("delta_rule", args | few, implementation)
+  many = {n: jnp.repeat(x, 2, 2) for n, x in few.items()}
+  want, want_state = run("delta_rule", args | many, "reference")
+  np.testing.assert_allclose(out, want, atol=FLOAT32)
+  np.testing.assert_allclose(state, want_state, atol=FLOAT32)
 
 
 @pytest.mark.parametrize("decay", DECAYS)
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_halves_with_passed_state_equal_the_whole(operator, decay):
-  args = single(draw(4, decay=decay, time=50))
+  args = single(draw(operator, 4, decay=decay, time=50))
   whole, last = run_compiled(operator, args)
-  timed = {"q", "k", "v", "p", "g"} & set(args)
+  timed = set(args) - {"initial_state"}
   early = {n: x[:, :21] if n in timed else x for n, x in args.items()}
   late = {n: x[:, 21:] if n in timed else x for n, x in args.items()}
   first, state = run_compiled(operator, early)
@@ -210,17 +309,15 @@ def test_halves_with_passed_state_equal_the_whole(operator, decay):
 @pytest.mark.parametrize("decay", DECAYS)
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_steps_equal_the_whole(operator, decay):
-  args = single(draw(5, decay=decay, time=19))
+  args = single(draw(operator, 5, decay=decay, time=19))
   whole, last = run_compiled(operator, args)
   state = args["initial_state"]
 
   @jax.jit
   def step(token, state):
-    q, k, v, p = (token[name] for name in "qkvp")
-    g = token.get("g")
-    if operator == "delta_rule":
-      return delta_step(q, k, v, p, g, state=state)
-    return linear_step(q, k, v, g, state=state)
+    _, function, names = FORMS[operator]
+    tokens = (token[name] for name in names)
+    return function(*tokens, token.get("g"), state=state)
 
   for t in range(19):
     token = {n: x[:, t] for n, x in args.items() if n != "initial_state"}
@@ -231,7 +328,7 @@ def test_steps_equal_the_whole(operator, decay):
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_future_tokens_change_nothing(operator):
-  args = single(draw(6, decay="vector", time=37))
+  args = single(draw(operator, 6, decay="vector", time=37))
   out, _ = run_compiled(operator, args)
   changed = {
     n: x if n == "initial_state" else x.at[:, 23:].multiply(0.5)
@@ -243,7 +340,7 @@ def test_future_tokens_change_nothing(operator):
 
 
 def test_gated_delta_rule_is_the_delta_rule_with_beta():
-  args = single(draw(7))
+  args = single(draw("delta_rule", 7))
   q, k, v, g = (args[name] for name in "qkvg")
   beta = jax.nn.sigmoid(q[..., 0])
   out, state = gated_delta_rule(q, k, v, beta, g, scale=1.0)
@@ -263,7 +360,7 @@ def test_gated_delta_rule_is_the_delta_rule_with_beta():
 @pytest.mark.parametrize("decay", ["scalar", "vector"])
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_a_decay_of_zero_forgets_everything(operator, decay):
-  args = single(draw(10, decay=decay))
+  args = single(draw(operator, 10, decay=decay))
   args["g"] = args["g"].at[:, 11].set(-jnp.inf)
   out, grads = run_with_gradients(operator, args, "xla", 16)
   assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves((out, grads)))
@@ -276,7 +373,7 @@ def test_a_decay_of_zero_forgets_everything(operator, decay):
 
 
 def test_scale_defaults_to_the_inverse_root_of_the_key_dim():
-  args = single(draw(8))
+  args = single(draw("linear_attention", 8))
   out, _ = run("linear_attention", args)
   unscaled, _ = run("linear_attention", args, scale=1.0)
   np.testing.assert_allclose(out, unscaled / np.sqrt(8), atol=FLOAT32)
@@ -284,13 +381,13 @@ def test_scale_defaults_to_the_inverse_root_of_the_key_dim():
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_arguments_that_do_not_fit_are_refused(operator):
-  args = single(draw(9))
-  with pytest.raises(NotImplementedError, match="no TPU kernel"):
-    run(operator, args, "pallas_tpu")
+  args = single(draw(operator, 9))
   with pytest.raises(ValueError, match="unknown implementation"):
     run(operator, args, "cuda")
-  with pytest.raises(NotImplementedError, match="segment_ids"):
-    run(operator, args, segment_ids=jnp.zeros((2, 37), int))
+  with pytest.raises(ValueError, match="target 'tpuv5' is not one of"):
+    run(operator, args, target="tpuv5")
+  with pytest.raises(ValueError, match="segment_ids must have shape"):
+    run(operator, args, segment_ids=jnp.zeros((2, 36), int))
   with pytest.raises(ValueError, match="power of two"):
     run(operator, args, chunk_size=12)
   with pytest.raises(ValueError, match="k must have shape"):

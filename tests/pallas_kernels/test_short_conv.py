@@ -88,7 +88,26 @@ def test_arguments_that_do_not_fit_are_refused():
     short_conv(x, weight[:, :2])
   with pytest.raises(ValueError, match="initial_state must be"):
     short_conv(x, weight, initial_state=x)
-  with pytest.raises(NotImplementedError, match="segment_ids"):
-    short_conv(x, weight, segment_ids=jnp.zeros((2, 9), int))
-  with pytest.raises(NotImplementedError, match="no GPU kernel"):
+  with pytest.raises(ValueError, match="segment_ids must have shape"):
+    short_conv(x, weight, segment_ids=jnp.zeros((2, 8), int))
+  with pytest.raises(ValueError, match="unknown implementation 'pallas_gpu'"):
     short_conv(x, weight, implementation="pallas_gpu")
+
+
+@pytest.mark.parametrize("implementation", ["xla", "reference"])
+def test_packed_rows_equal_each_sequence(implementation):
+  x, weight, past = (jnp.float32(a) for a in draw(4, 9))
+  ids = jnp.asarray([[7] * 2 + [1] * 5 + [7] * 2] * 2)
+  out, last = short_conv(
+    x,
+    weight,
+    initial_state=past,
+    segment_ids=ids,
+    implementation=implementation,
+  )
+  state = past
+  for begin, end in ((0, 2), (2, 7), (7, 9)):
+    want, final = short_conv(x[:, begin:end], weight, initial_state=state)
+    np.testing.assert_allclose(out[:, begin:end], want, atol=1e-5)
+    state = jnp.zeros_like(past)
+  np.testing.assert_allclose(last, final, atol=1e-6)

@@ -1,0 +1,70 @@
+"""The delta rule on one chunk of one head.
+
+The values V~ solve (I + A) V~ = v - (read of p), with A the weights between
+p and earlier keys. Backward takes (I + A)^-1 from forward: the elimination is
+a long chain of small products, and its result is no larger than a state.
+"""
+
+from __future__ import annotations
+
+import jax
+
+from pallas_kernels.shared import chunk
+from pallas_kernels.shared import decay as decays
+from pallas_kernels.shared.decay import Decay, Reader
+from pallas_kernels.shared.products import Products
+from pallas_kernels.shared.triangular import tiled_unit_lower_inverse
+
+inverses = 1
+early = False
+
+
+def forward(
+  tokens: tuple[jax.Array, ...],
+  decay: Decay | None,
+  state: jax.Array,
+  products: Products,
+) -> tuple[jax.Array, jax.Array, tuple[jax.Array, ...]]:
+  """tokens: q, k [chunk, K], v [chunk, V], p [chunk, K]."""
+  q, k, v, p = tokens
+  reader, eraser = Reader(q), Reader(p, strict=True)
+  weights = decays.gram(eraser, k, decay, products)
+  inverse = tiled_unit_lower_inverse(weights, products)
+  error = v - chunk.read(eraser, decay, state, products)
+  values = products.nn(inverse, error)
+  scores = decays.gram(reader, k, decay, products)
+  out = chunk.read(reader, decay, state, products)
+  out = out + products.nn(scores, values)
+  after = chunk.write([k], [values], decay, state, products)
+  return out, after, (inverse,)
+
+
+def backward(
+  tokens: tuple[jax.Array, ...],
+  decay: Decay | None,
+  saved: tuple[jax.Array, ...],
+  state: jax.Array,
+  dout: jax.Array,
+  dstate: jax.Array,
+  products: Products,
+) -> tuple[tuple[jax.Array, ...], Decay | None, jax.Array]:
+  """The reverse of `forward`; see shared/pallas_tpu.py."""
+  q, k, v, p = tokens
+  (inverse,) = saved
+  reader, eraser = Reader(q), Reader(p, strict=True)
+  error = v - chunk.read(eraser, decay, state, products)
+  values = products.nn(inverse, error)
+  scores = decays.gram(reader, k, decay, products)
+  dvalues = products.tn_lower(scores, dout)
+  dvalues = dvalues + products.nt(
+    decays.decayed(k, decays.to_end(decay)), dstate
+  )
+  dv = products.tn_lower(inverse, dvalues)
+  # The values lose what p reads, in the chunk and in the state alike.
+  readers, dreads = [reader, eraser], [dout, -dv]
+  grads = chunk.gradients(
+    readers, dreads, [k], [values], decay, state, dstate, products
+  )
+  (dq, dp), (dk,) = grads.readers, grads.keys
+  before = chunk.start_gradient(readers, dreads, decay, dstate, products)
+  return (dq, dk, dv, dp), grads.decay, before

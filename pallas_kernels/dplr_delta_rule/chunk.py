@@ -1,0 +1,73 @@
+"""The diagonal-plus-rank-one delta rule on one chunk of one head.
+
+What p reads before each token, R, solves (I - A) R = (read of the state) +
+(weights of p on k) v, with A the weights of p on earlier e: e writes R and k
+writes v. Backward takes the inverse from forward.
+"""
+
+from __future__ import annotations
+
+import jax
+
+from pallas_kernels.shared import chunk
+from pallas_kernels.shared import decay as decays
+from pallas_kernels.shared.decay import Decay, Reader
+from pallas_kernels.shared.products import Products
+from pallas_kernels.shared.triangular import tiled_unit_lower_inverse
+
+inverses = 1
+early = True
+
+
+def forward(
+  tokens: tuple[jax.Array, ...],
+  decay: Decay | None,
+  state: jax.Array,
+  products: Products,
+) -> tuple[jax.Array, jax.Array, tuple[jax.Array, ...]]:
+  """tokens: q, k [chunk, K], v [chunk, V], p, e [chunk, K]."""
+  q, k, v, p, e = tokens
+  reader, looker = Reader(q), Reader(p, early=True, strict=True)
+  inverse = tiled_unit_lower_inverse(
+    -decays.gram(looker, e, decay, products), products
+  )
+  seen = chunk.read(looker, decay, state, products)
+  seen = seen + products.nn(decays.gram(looker, k, decay, products), v)
+  seen = products.nn(inverse, seen)
+  out = chunk.read(reader, decay, state, products)
+  out = out + products.nn(decays.gram(reader, k, decay, products), v)
+  out = out + products.nn(decays.gram(reader, e, decay, products), seen)
+  after = chunk.write([k, e], [v, seen], decay, state, products)
+  return out, after, (inverse,)
+
+
+def backward(
+  tokens: tuple[jax.Array, ...],
+  decay: Decay | None,
+  saved: tuple[jax.Array, ...],
+  state: jax.Array,
+  dout: jax.Array,
+  dstate: jax.Array,
+  products: Products,
+) -> tuple[tuple[jax.Array, ...], Decay | None, jax.Array]:
+  """The reverse of `forward`; see shared/pallas_tpu.py."""
+  q, k, v, p, e = tokens
+  (inverse,) = saved
+  reader, looker = Reader(q), Reader(p, early=True, strict=True)
+  looks = decays.gram(looker, k, decay, products)
+  seen = chunk.read(looker, decay, state, products) + products.nn(looks, v)
+  seen = products.nn(inverse, seen)
+  late = decays.to_end(decay)
+  dseen = products.tn_lower(decays.gram(reader, e, decay, products), dout)
+  dseen = dseen + products.nt(decays.decayed(e, late), dstate)
+  dlook = products.tn_lower(inverse, dseen)
+  dv = products.tn_lower(decays.gram(reader, k, decay, products), dout)
+  dv = dv + products.tn_lower(looks, dlook)
+  dv = dv + products.nt(decays.decayed(k, late), dstate)
+  readers, dreads = [reader, looker], [dout, dlook]
+  grads = chunk.gradients(
+    readers, dreads, [k, e], [v, seen], decay, state, dstate, products
+  )
+  (dq, dp), (dk, de) = grads.readers, grads.keys
+  before = chunk.start_gradient(readers, dreads, decay, dstate, products)
+  return (dq, dk, dv, dp, de), grads.decay, before

@@ -1,0 +1,58 @@
+"""FLOPs and bytes of the diagonal-plus-rank-one delta rule."""
+
+from __future__ import annotations
+
+from pallas_kernels.shared import chunks, decay
+from pallas_kernels.shared.cost import (
+  CHUNKED,
+  RECURRENT,
+  Cost,
+  check_convention,
+  decay_entries,
+)
+
+
+def forward_cost(
+  batch: int,
+  time: int,
+  heads: int,
+  key_dim: int,
+  value_dim: int,
+  *,
+  decay_kind: str = "none",
+  chunk_size: int = 16,
+  convention: str = CHUNKED,
+  itemsize: int = 4,
+) -> Cost:
+  """Returns the cost of one forward pass; see `Cost` for the conventions.
+
+  Args:
+    batch, time, heads, key_dim, value_dim: sizes of the arguments.
+    decay_kind: "none", "scalar" or "vector".
+    chunk_size: as in the operator.
+    convention: "chunked" or "recurrent".
+    itemsize: bytes an entry of the arguments and the output has.
+
+  Raises:
+    ValueError: if a name is unknown.
+  """
+  check_convention(convention)
+  entries = decay_entries(decay_kind, key_dim)
+  tokens = batch * time * heads
+  state = key_dim * value_dim
+  moved = tokens * itemsize * (4 * key_dim + 2 * value_dim + entries)
+  moved += 2 * 4 * batch * heads * state
+  if convention == RECURRENT:
+    # The read by p, two writes and the read by q, and the decay.
+    flops = tokens * state * (8 + (entries > 0))
+    return Cost(flops, moved)
+  chunk = chunks.fit_chunk(chunk_size, time)
+  grams = decay.gram_products(chunk) if decay_kind == "vector" else 1
+  size = chunk * chunk
+  # Four Gram matrices, the inverse, W and U (two products), and the scores ...
+  inside = (4 * grams + 1) * size * key_dim + 4 * size * value_dim
+  inside += 2 * max(0, chunk.bit_length() - 2) * size * chunk
+  # ... then W S, the read and the two updates of the state.
+  passing = 4 * chunk * key_dim * value_dim
+  number = batch * heads * -(-time // chunk)
+  return Cost(2 * number * (inside + passing), moved)

@@ -1,0 +1,54 @@
+"""The recurrence token by token: the meaning of the operator."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from pallas_kernels.shared import chunks
+
+
+def step(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  p: jax.Array,
+  e: jax.Array,
+  g: jax.Array | None,
+  state: jax.Array,
+  scale: float,
+) -> tuple[jax.Array, jax.Array]:
+  """One token: q, k, p, e [B, H, K], v [B, H, V], g None or [B, H, 1 or K]."""
+  seen = jnp.einsum("bhk,bhkv->bhv", p, state)
+  if g is not None:
+    g = g if g.ndim == 3 else g[..., None]
+    state = state * jnp.exp(g)[..., None]
+  state = state + e[..., :, None] * seen[..., None, :]
+  state = state + k[..., :, None] * v[..., None, :]
+  return scale * jnp.einsum("bhk,bhkv->bhv", q, state), state
+
+
+def dplr_delta_rule(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  p: jax.Array,
+  e: jax.Array,
+  g: jax.Array | None,
+  state: jax.Array,
+  segments: jax.Array | None,
+  scale: float,
+) -> tuple[jax.Array, jax.Array]:
+  """The recurrence in the dtype of `state`; see api.py for the shapes."""
+
+  def body(s, xs):
+    tokens, keep = xs
+    out, s = step(*tokens, chunks.kept(s, keep), scale)
+    return s, out
+
+  tokens = jax.tree.map(
+    lambda x: x.astype(state.dtype).swapaxes(0, 1), (q, k, v, p, e, g)
+  )
+  xs = (tokens, chunks.continues(segments))
+  state, out = jax.lax.scan(body, state, xs)
+  return out.swapaxes(0, 1).astype(v.dtype), state

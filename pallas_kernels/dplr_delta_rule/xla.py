@@ -1,0 +1,143 @@
+"""The diagonal-plus-rank-one delta rule chunk by chunk, for any XLA backend.
+
+With P+ = p e^{G - g} (p reads before its token decays), the weights A_pe and
+A_pk of p on earlier e and k, and X = (I - A_pe)^-1, what p reads is
+  R = W S + U,  W = X P+,  U = X A_pk v,
+computed for all chunks at once but for the state S, which passes from chunk to
+chunk: S <- diag(e^{G_C}) S + (k e^{G_C - G})^T v + (e e^{G_C - G})^T R. The
+backward pass is written out and has the same shape.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pallas_kernels.shared import chunk as linear
+from pallas_kernels.shared import chunks
+from pallas_kernels.shared import decay as decays
+from pallas_kernels.shared.decay import Decay, Reader
+from pallas_kernels.shared.products import XLA
+from pallas_kernels.shared.triangular import unit_lower_inverse
+
+
+def dplr_delta_rule(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  p: jax.Array,
+  e: jax.Array,
+  g: jax.Array | None,
+  state: jax.Array,
+  segments: jax.Array | None,
+  scale: float,
+  chunk_size: int,
+) -> tuple[jax.Array, jax.Array]:
+  """The recurrence of reference.py; accumulates in the dtype of `state`."""
+  dtype = state.dtype
+  time = q.shape[1]
+  chunk = chunks.fit_chunk(chunk_size, time)
+  q, k, values, p, e = (chunks.split(x, chunk, dtype) for x in (q, k, v, p, e))
+  decay = chunks.running_decay(g, segments, chunk, dtype, early=True)
+  out, state = _chunked(q * scale, k, values, p, e, decay, state)
+  return chunks.join(out, time, v.dtype), state
+
+
+@jax.custom_vjp
+def _chunked(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  p: jax.Array,
+  e: jax.Array,
+  decay: Decay | None,
+  state: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  return _forward(q, k, v, p, e, decay, state)[0]
+
+
+def _forward(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  p: jax.Array,
+  e: jax.Array,
+  decay: Decay | None,
+  state: jax.Array,
+) -> tuple[tuple[jax.Array, jax.Array], tuple[Any, ...]]:
+  chunk = q.shape[-2]
+  reader, looker = Reader(q), Reader(p, early=True, strict=True)
+  inverse = unit_lower_inverse(-decays.gram(looker, e, decay, XLA), XLA)
+  looks = decays.gram(looker, k, decay, XLA)
+  w = XLA.nn(inverse, decays.decayed(p, decays.since_start(looker, decay)))
+  q_read = decays.decayed(q, decays.since_start(reader, decay))
+  late = decays.to_end(decay)
+  keys = [decays.decayed(x, late) for x in (k, e)]
+
+  def visit(s, xs):
+    rows, u, v, keys, factor = xs
+    read = XLA.nn(rows, s)
+    seen = u + read[..., :chunk, :]
+    wrote = XLA.nn(keys, jnp.concatenate([v, seen], axis=-2))
+    after = decays.carried(s, factor) + wrote
+    return after, (s.mT, seen, read[..., chunk:, :])
+
+  xs = (
+    jnp.concatenate([w, q_read], axis=-2),
+    XLA.nn(inverse, XLA.nn(looks, v)),
+    v,
+    jnp.concatenate(keys, axis=-2).mT,
+    chunks.factor(decay),
+  )
+  last, (states, seen, read) = jax.lax.scan(visit, state, xs)
+  scores = decays.gram(reader, k, decay, XLA)
+  erased = decays.gram(reader, e, decay, XLA)
+  out = read + XLA.nn(scores, v) + XLA.nn(erased, seen)
+  weights = (inverse, looks, scores, erased)
+  return (out, last), (q, k, v, p, e, decay, states, seen, w, weights)
+
+
+def _backward(
+  saved: tuple[Any, ...], cotangents: tuple[jax.Array, jax.Array]
+) -> tuple[Any, ...]:
+  q, k, v, p, e, decay, states, seen, w, weights = saved
+  inverse, looks, scores, erased = weights
+  dout, dlast = cotangents
+  reader, looker = Reader(q), Reader(p, early=True, strict=True)
+  late = decays.to_end(decay)
+
+  def visit(ds, xs):
+    e_late, q_read, w, dseen, dout, factor = xs
+    dseen = dseen + XLA.nn(e_late, ds)
+    before = XLA.nn(q_read, dout) + XLA.nn(w, dseen)
+    return before + decays.carried(ds, factor), (ds.mT, dseen)
+
+  xs = (
+    decays.decayed(e, late),
+    decays.decayed(q, decays.since_start(reader, decay)).mT,
+    w.mT,
+    XLA.tn_lower(erased, dout),
+    dout,
+    chunks.factor(decay),
+  )
+  dstate, (dstates, dseen) = jax.lax.scan(visit, dlast, xs, reverse=True)
+  dlook = XLA.tn_lower(inverse, dseen)
+  dv = XLA.tn_lower(scores, dout) + XLA.tn_lower(looks, dlook)
+  dv = dv + XLA.nt(decays.decayed(k, late), dstates)
+  grads = linear.gradients(
+    [reader, looker],
+    [dout, dlook],
+    [k, e],
+    [v, seen],
+    decay,
+    states,
+    dstates,
+    XLA,
+  )
+  (dq, dp), (dk, de) = grads.readers, grads.keys
+  return dq, dk, dv, dp, de, grads.decay, dstate
+
+
+_chunked.defvjp(_forward, _backward)

@@ -1,0 +1,50 @@
+"""Linear attention on one chunk of one head: values are v as they are."""
+
+from __future__ import annotations
+
+import jax
+
+from pallas_kernels.shared import chunk
+from pallas_kernels.shared import decay as decays
+from pallas_kernels.shared.decay import Decay, Reader
+from pallas_kernels.shared.products import Products
+
+inverses = 0
+early = False
+
+
+def forward(
+  tokens: tuple[jax.Array, ...],
+  decay: Decay | None,
+  state: jax.Array,
+  products: Products,
+) -> tuple[jax.Array, jax.Array, tuple[jax.Array, ...]]:
+  """tokens: q, k [chunk, K] and v [chunk, V]; see shared/pallas_tpu.py."""
+  q, k, v = tokens
+  reader = Reader(q)
+  scores = decays.gram(reader, k, decay, products)
+  out = chunk.read(reader, decay, state, products) + products.nn(scores, v)
+  return out, chunk.write([k], [v], decay, state, products), ()
+
+
+def backward(
+  tokens: tuple[jax.Array, ...],
+  decay: Decay | None,
+  saved: tuple[jax.Array, ...],
+  state: jax.Array,
+  dout: jax.Array,
+  dstate: jax.Array,
+  products: Products,
+) -> tuple[tuple[jax.Array, ...], Decay | None, jax.Array]:
+  """The reverse of `forward`; see shared/pallas_tpu.py."""
+  del saved
+  q, k, v = tokens
+  reader = Reader(q)
+  scores = decays.gram(reader, k, decay, products)
+  dv = products.tn_lower(scores, dout)
+  dv = dv + products.nt(decays.decayed(k, decays.to_end(decay)), dstate)
+  grads = chunk.gradients(
+    [reader], [dout], [k], [v], decay, state, dstate, products
+  )
+  before = chunk.start_gradient([reader], [dout], decay, dstate, products)
+  return (*grads.readers, *grads.keys, dv), grads.decay, before

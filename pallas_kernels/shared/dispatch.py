@@ -1,0 +1,222 @@
+"""From the arguments of a recurrence to the code that computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from pallas_kernels.shared import arguments, chunks, pallas_tpu
+from pallas_kernels.shared.cost import Cost
+
+XLA = "xla"
+REFERENCE = "reference"
+PALLAS_TPU = "pallas_tpu"
+IMPLEMENTATIONS = (XLA, PALLAS_TPU, REFERENCE)
+TARGETS = ("cpu", "gpu", "tpu")
+
+_XLA_CHUNK = 16  # the fastest on CPU, by `launch.bench kernels`
+_BACKWARD = 2.5  # cost of a backward pass, in forward passes
+
+
+class Operator(NamedTuple):
+  """One operator's forms.
+
+  Attributes:
+    name: for messages and kernels.
+    reference, xla: take the tokens, g, the state, segments, the scale and (xla)
+      the chunk size.
+    chunk: its `chunk.py`, for the kernels.
+    cost: its `forward_cost`.
+  """
+
+  name: str
+  reference: Callable[..., tuple[jax.Array, jax.Array]]
+  xla: Callable[..., tuple[jax.Array, jax.Array]]
+  chunk: pallas_tpu.Recurrence
+  cost: Callable[..., Cost]
+
+
+def resolve(
+  operator: str,
+  implementation: str | None,
+  target: str | None,
+  kernel: bool,
+) -> tuple[str, str]:
+  """Returns the implementation to run and the platform to compile for.
+
+  Args:
+    operator: name for messages.
+    implementation: one of IMPLEMENTATIONS or None, the best for the target.
+    target: one of TARGETS, or None for the default backend of this process. A
+      process that compiles for another platform ahead of time must say so.
+    kernel: whether the kernel takes the arguments.
+
+  Raises:
+    ValueError: if a name is unknown.
+  """
+  if target is None:
+    target = jax.default_backend()
+    target = target if target in TARGETS else "gpu"  # cuda, rocm
+  if target not in TARGETS:
+    raise ValueError(f"{operator}: target {target!r} is not one of {TARGETS}.")
+  if implementation is None:
+    return (PALLAS_TPU if target == "tpu" and kernel else XLA), target
+  if implementation not in IMPLEMENTATIONS:
+    raise ValueError(
+      f"{operator}: unknown implementation {implementation!r}. Use one of "
+      f"{IMPLEMENTATIONS}, or None for the best on the target."
+    )
+  return implementation, target
+
+
+def recurrence(
+  operator: Operator,
+  tokens: Mapping[str, jax.Array],
+  g: jax.Array | None,
+  *,
+  initial_state: jax.Array | None = None,
+  segment_ids: jax.Array | None = None,
+  scale: float | None = None,
+  chunk_size: int | None = None,
+  block_heads: int | None = None,
+  implementation: str | None = None,
+  target: str | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Checks the arguments of an operator and runs one of its forms.
+
+  Args:
+    operator: what to compute.
+    tokens: its arguments by name, [batch, time, heads, dim].
+    g: natural log of the decay, at most 0: None, [batch, time, heads] or
+      [batch, time, heads, K]. What is below -30 counts as -30.
+    initial_state: [batch, heads, K, V]; None is zero.
+    segment_ids: [batch, time], any dtype; a run of equal ids is a sequence of
+      its own, packed into the row. The initial state belongs to the first
+      and the final state to the last.
+    scale: factor of the output; None is K ** -0.5.
+    chunk_size: tokens a chunk, a power of two; None is what suits the form.
+    block_heads: heads that one program of a kernel computes; None likewise.
+    implementation: "xla", "pallas_tpu", "reference" (token by token) or None,
+      the best for the target. A kernel for another target than this process
+      has, or for a CPU, runs in the interpreter: right and slow.
+    target: "cpu", "gpu" or "tpu", what is compiled for; None is the default
+      backend. Compiling ahead of time for a TPU needs "tpu".
+
+  Returns:
+    (out [batch, time, heads, V] in v's dtype, final state
+    [batch, heads, K, V] in float32, or float64 if any argument is).
+
+  Raises:
+    ValueError, TypeError: on shapes, dtypes or names that do not fit.
+  """
+  name = operator.name
+  arguments.check_recurrence(
+    name, tokens, g, initial_state, segment_ids, chunk_size
+  )
+  heads = tokens["v"].shape[2]
+  tokens = {n: arguments.shared_heads(x, heads) for n, x in tokens.items()}
+  q, v = tokens["q"], tokens["v"]
+  batch, _, _, key_dim = q.shape
+  dtype = arguments.accumulation_dtype(*tokens.values(), g, initial_state)
+  chosen, target = resolve(
+    name, implementation, target, kernel=dtype == jnp.float32
+  )
+  if initial_state is None:
+    shape = (batch, heads, key_dim, v.shape[-1])
+    initial_state = jnp.zeros(shape, dtype)
+  state = initial_state.astype(dtype)
+  g = arguments.floored(g)
+  scale = arguments.default_scale(scale, key_dim)
+  segments = None
+  if segment_ids is not None:
+    segments = chunks.numbered(segment_ids)
+    if g is None:  # the forms see where sequences begin in the decay
+      g = jnp.zeros(v.shape[:3], dtype)
+  args = tuple(tokens.values())
+  if chosen == REFERENCE:
+    return operator.reference(*args, g, state, segments, scale)
+  if chosen == XLA:
+    chunk = _XLA_CHUNK if chunk_size is None else chunk_size
+    return operator.xla(*args, g, state, segments, scale, chunk)
+  if dtype != jnp.float32:
+    raise TypeError(
+      f"{name}: the TPU kernel computes in float32; use implementation="
+      f"{XLA!r} for float64."
+    )
+  plan = _plan(name, args, scale, chunk_size, block_heads, target)
+  return pallas_tpu.recur(
+    operator.chunk,
+    plan,
+    args,
+    g,
+    segments,
+    state,
+    _costs(operator, plan, args, g),
+  )
+
+
+def _plan(
+  name: str,
+  tokens: tuple[jax.Array, ...],
+  scale: float,
+  chunk_size: int | None,
+  block_heads: int | None,
+  target: str,
+) -> pallas_tpu.Plan:
+  _, time, heads, _ = tokens[0].shape
+  dims = sorted({x.shape[-1] for x in tokens})
+  if chunk_size is None:
+    chunk_size = pallas_tpu.default_chunk(dims)
+  chunk = max(pallas_tpu.SMALLEST_CHUNK, chunks.fit_chunk(chunk_size, time))
+  if block_heads is None:
+    block_heads = pallas_tpu.default_group(heads, dims)
+  if not pallas_tpu.fits(block_heads, heads, dims):
+    raise ValueError(
+      f"{name}: block_heads={block_heads} does not fit {heads} heads of dims "
+      f"{dims}: it must divide the heads, and times each dim be a multiple of "
+      f"{pallas_tpu.LANES} unless it is all heads."
+    )
+  low = all(x.dtype == jnp.bfloat16 for x in tokens)
+  return pallas_tpu.Plan(
+    heads=heads,
+    chunk=chunk,
+    group=block_heads,
+    scale=scale,
+    low=low,
+    interpret=target != "tpu",
+    name=name,
+  )
+
+
+def _costs(
+  operator: Operator,
+  plan: pallas_tpu.Plan,
+  tokens: tuple[jax.Array, ...],
+  g: jax.Array | None,
+) -> pallas_tpu.Costs:
+  batch, time, heads, key_dim = tokens[0].shape
+  kind = "none" if g is None else "scalar" if g.ndim == 3 else "vector"
+  cost = operator.cost(
+    batch,
+    time,
+    heads,
+    key_dim,
+    tokens[2].shape[-1],
+    decay_kind=kind,
+    chunk_size=plan.chunk,
+    itemsize=tokens[0].dtype.itemsize,
+  )
+  exps = 0 if g is None else g.size * 4
+
+  def estimate(times: float) -> Any:
+    return pl.CostEstimate(
+      flops=int(times * cost.flops),
+      bytes_accessed=int(times * cost.bytes),
+      transcendentals=int(times * exps),
+    )
+
+  return pallas_tpu.Costs(estimate(1), estimate(_BACKWARD))

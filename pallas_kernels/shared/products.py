@@ -1,0 +1,122 @@
+"""How matrix products are taken: the precision of each, and its layout."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_EXACT = jax.lax.Precision.HIGHEST
+
+
+class Products(Protocol):
+  """Products of the last two axes.
+
+  TPUs and GPUs round float32 operands unless told otherwise, and neither the
+  CPU nor the interpreter shows it, so every product goes through here.
+  """
+
+  def nn(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns a @ b."""
+    ...
+
+  def nt(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns a @ b^T."""
+    ...
+
+  def tn(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns a^T @ b."""
+    ...
+
+  def tn_lower(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns a^T @ b for lower triangular a."""
+    ...
+
+  def fine(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns a @ b of float32 operands to 16 bits at least."""
+    ...
+
+
+class KernelProducts(NamedTuple):
+  """Products of matrices inside a kernel, with float32 sums.
+
+  Attributes:
+    low: operands are rounded to bfloat16, one pass of the matrix unit (for
+      bfloat16 arguments, which lose nothing by it where they enter as they
+      are); else float32 operands in full precision.
+  """
+
+  low: bool
+
+  def nn(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    return self._product(a, b, 1, 0)
+
+  def nt(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    return self._product(a, b, 1, 1)
+
+  def tn(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    return self._product(a, b, 0, 0)
+
+  def tn_lower(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    return self.tn(a, b)
+
+  def fine(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    """The sum of three passes where `low`, of the six of full precision.
+
+    An operand is the sum of two bfloat16; the product of the two rests, 2^-16
+    of the whole, is left out.
+    """
+    if not self.low:
+      return self.nn(a, b)
+    high_a, rest_a = _split(a)
+    high_b, rest_b = _split(b)
+    rest = self.nn(rest_a, high_b) + self.nn(high_a, rest_b)
+    return self.nn(high_a, high_b) + rest
+
+  def _product(
+    self, a: jax.Array, b: jax.Array, left: int, right: int
+  ) -> jax.Array:
+    dtype = jnp.bfloat16 if self.low else jnp.float32
+    return jax.lax.dot_general(
+      a.astype(dtype),
+      b.astype(dtype),
+      (((left,), (right,)), ((), ())),
+      precision=None if self.low else _EXACT,
+      preferred_element_type=jnp.float32,
+    )
+
+
+class XlaProducts(NamedTuple):
+  """Products of batches [..., rows, columns] in full precision."""
+
+  def nn(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision=_EXACT)
+
+  def nt(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    return self.nn(a, b.mT)
+
+  def tn(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    return self.nn(a.mT, b)
+
+  def tn_lower(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    """XLA folds a plain transpose into the product that reads it.
+
+    On CPU products with a transposed left side are four times slower. The
+    mask, which changes nothing, keeps the transpose out of the product.
+    """
+    upper = np.tri(a.shape[-1], dtype=bool).T
+    return self.nn(jnp.where(upper, a.mT, 0), b)
+
+  def fine(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    return self.nn(a, b)
+
+
+def _split(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  high = x.astype(jnp.bfloat16)
+  return high, (x - high.astype(jnp.float32)).astype(jnp.bfloat16)
+
+
+FULL = KernelProducts(low=False)
+XLA = XlaProducts()
