@@ -39,8 +39,8 @@ def delta_rule(
   """The recurrence in the dtype of `state`; see api.py for the shapes."""
 
   def body(s, xs):
-    tokens, keep = xs
-    out, s = step(*tokens, chunks.kept(s, keep), scale)
+    (q, k, v, p, g), keep = xs
+    out, s = step(q, k, v, p, g, chunks.kept(s, keep), scale)
     return s, out
 
   tokens = jax.tree.map(

@@ -42,8 +42,8 @@ def dplr_delta_rule(
   """The recurrence in the dtype of `state`; see api.py for the shapes."""
 
   def body(s, xs):
-    tokens, keep = xs
-    out, s = step(*tokens, chunks.kept(s, keep), scale)
+    (q, k, v, p, e, g), keep = xs
+    out, s = step(q, k, v, p, e, g, chunks.kept(s, keep), scale)
     return s, out
 
   tokens = jax.tree.map(

@@ -36,8 +36,8 @@ def linear_attention(
   """The recurrence in the dtype of `state`; see api.py for the shapes."""
 
   def body(s, xs):
-    tokens, keep = xs
-    out, s = step(*tokens, chunks.kept(s, keep), scale)
+    (q, k, v, g), keep = xs
+    out, s = step(q, k, v, g, chunks.kept(s, keep), scale)
     return s, out
 
   tokens = jax.tree.map(

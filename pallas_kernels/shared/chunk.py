@@ -107,9 +107,9 @@ def gradients(
       dreader = dreader + more
       dkeys[n] = dkeys[n] + dkey
     dreaders.append(dreader)
-  ddecay = None
-  if decay is not None:
-    end = decays.across(decay) * jnp.sum(state * dstate, -2, keepdims=True)
+  ddecay, factor = None, decays.across(decay)
+  if decay is not None and factor is not None:
+    end = factor * jnp.sum(state * dstate, -2, keepdims=True)
     for key, dlate in zip(keys, dkeys_late, strict=True):
       end = end + jnp.sum(key * dlate, -2, keepdims=True)
     ddecay = _decay_gradient(readers, dreaders, keys, dkeys, end, decay)
@@ -123,10 +123,12 @@ def _decay_gradient(readers, dreaders, keys, dkeys, end, decay) -> Decay:
   def summed(x):
     return jnp.sum(x, -1, keepdims=True) if width == 1 else x
 
-  dtotal = dearly = 0.0
+  dtotal, dearly = jnp.zeros_like(decay.total), decay.early
+  if dearly is not None:
+    dearly = jnp.zeros_like(dearly)
   for reader, dreader in zip(readers, dreaders, strict=True):
     gain = summed(reader.x * dreader)
-    if reader.early:
+    if reader.early and dearly is not None:
       dearly = dearly + gain
     else:
       dtotal = dtotal + gain
@@ -135,4 +137,4 @@ def _decay_gradient(readers, dreaders, keys, dkeys, end, decay) -> Decay:
   last = decays.iota((chunk, width), 0) == chunk - 1
   dtotal = dtotal + jnp.where(last, summed(end), 0)
   none = jax.tree.map(jnp.zeros_like, (decay.segment, decay.before))
-  return Decay(dtotal, None if decay.early is None else dearly, *none)
+  return Decay(dtotal, dearly, *none)

@@ -133,14 +133,12 @@ def gram_vjp(
   if since.shape[-1] == 1:
     dm = jnp.where(mask, dm * _weights(since, decay.total, mask), 0)
     return products.nn(dm, key), products.tn_lower(dm, reader.x)
-  dreader = dkey = None
+  dreaders, dkeys = [], []
   for late, early, pairs in _levels(since, decay.total, reader.early):
     part = jnp.where(mask & pairs, dm, 0)
-    one = late * products.nn(part, key * early)
-    other = early * products.tn_lower(part, reader.x * late)
-    dreader = one if dreader is None else dreader + one
-    dkey = other if dkey is None else dkey + other
-  return dreader, dkey
+    dreaders.append(late * products.nn(part, key * early))
+    dkeys.append(early * products.tn_lower(part, reader.x * late))
+  return sum(dreaders[1:], dreaders[0]), sum(dkeys[1:], dkeys[0])
 
 
 def gram_products(chunk: int) -> int:
@@ -177,16 +175,10 @@ def picked(x: jax.Array, block: int, row: int) -> jax.Array:
   *lead, size, width = x.shape
   tile = min(max(block, _SUBLANES), size)
   tiles = x.reshape(*lead, size // tile, tile, width)
-  out = None
-  for start in range(0, tile, block):
-    one = jnp.broadcast_to(
-      tiles[..., start + row : start + row + 1, :], tiles.shape
-    )
-    if out is None:
-      out = one
-    else:
-      later = iota((tile, width), 0) >= start
-      out = jnp.where(later, one, out)
+  out = jnp.broadcast_to(tiles[..., row : row + 1, :], tiles.shape)
+  for start in range(block, tile, block):
+    one = tiles[..., start + row : start + row + 1, :]
+    out = jnp.where(iota((tile, width), 0) >= start, one, out)
   return out.reshape(x.shape)
 
 

@@ -97,8 +97,8 @@ class Gates(NamedTuple):
       of the token before the chunk.
   """
 
-  g: jax.Array | None
-  marks: jax.Array | None
+  g: Any
+  marks: Any
 
 
 def fits(group: int, heads: int, dims: Sequence[int]) -> bool:
