@@ -1,0 +1,161 @@
+"""Compiles a function for a TPU topology and reads the schedule.
+
+libtpu compiles for any TPU on any Linux machine. The schedule of a Mosaic
+kernel is static: a bundle of instructions a cycle, so the bundles inside its
+grid loop are the cycles of one program when nothing waits for memory. XLA's own
+fusions carry an estimate each. Both are models, not timings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+_ENVIRONMENT = {
+  "JAX_PLATFORMS": "cpu",
+  "TPU_SKIP_MDS_QUERY": "1",
+  "TPU_LOG_DIR": "disabled",
+  "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+  "TPU_WORKER_HOSTNAMES": "localhost",
+}
+_KERNEL_DUMP = re.compile(r"-(?P<name>[\w.]+?)-\d+-final_bundles\.txt$")
+_KERNEL = re.compile(
+  r'%([\w.\-]+) = [^\n]*custom_call_target="tpu_custom_call"'
+)
+_LOOP_BUNDLE = re.compile(r"^\s*0x[0-9a-f]+ *\w* *: >")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+
+
+class NotCheckedError(RuntimeError):
+  """There is no libtpu here, so nothing can be said."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+  """What the compiler says of one program on one device.
+
+  Attributes:
+    kernels: of each Mosaic kernel by name, the cycles of one grid step.
+    xla_cycles: sum over XLA's fusions, loop bodies times `trips`.
+    temp_bytes: HBM for temporaries.
+    argument_bytes, output_bytes: of HBM.
+    collectives: instructions that cross devices, by opcode.
+    seconds: of lowering and compiling.
+  """
+
+  kernels: dict[str, int]
+  xla_cycles: int
+  temp_bytes: int
+  argument_bytes: int
+  output_bytes: int
+  collectives: dict[str, int]
+  seconds: float
+
+
+class Compiler:
+  """The one compiler of this process; make it before jax does anything.
+
+  Raises:
+    NotCheckedError: if libtpu is not installed.
+  """
+
+  def __init__(self) -> None:
+    if importlib.util.find_spec("libtpu") is None:
+      raise NotCheckedError(
+        "not checked: libtpu is not installed. Install "
+        "'asi_evolve_jax[tpu-aot]' into an environment of its own."
+      )
+    self._dump = Path(tempfile.mkdtemp(prefix="tpu-schedule-"))
+    os.environ.update(_ENVIRONMENT)
+    os.environ["LIBTPU_INIT_ARGS"] = (
+      f"--xla_jf_dump_to={self._dump} --xla_jf_dump_llo_text=true"
+    )
+
+  def close(self) -> None:
+    shutil.rmtree(self._dump, ignore_errors=True)
+
+  def devices(self, topology: str) -> list[Any]:
+    """Returns the devices of a topology such as "v5e:2x2" or "v6e:4x4"."""
+    from jax.experimental import topologies
+
+    described = topologies.get_topology_desc(
+      platform="tpu", topology_name=topology
+    )
+    return list(described.devices)
+
+  def compile(
+    self, function: Callable[..., Any], *args: Any, trips: int = 1
+  ) -> Compiled:
+    """Compiles `function` for the devices of its arguments' shardings.
+
+    Args:
+      function: to jit; its kernels must have been told the target "tpu".
+      *args: trees of jax.ShapeDtypeStruct with shardings.
+      trips: of XLA's loops, for whose length its schedule has no place.
+
+    Raises:
+      Exception: whatever the compiler refuses with.
+    """
+    for path in self._dump.glob("*"):
+      path.unlink()
+    start = time.monotonic()
+    traced = jax.jit(function).trace(*args)
+    compiled = traced.lower(lowering_platforms=("tpu",)).compile()
+    seconds = time.monotonic() - start
+    text = compiled.as_text() or ""
+    memory = compiled.memory_analysis()
+    return Compiled(
+      kernels=self._kernels(text),
+      xla_cycles=xla_cycles(text, trips),
+      temp_bytes=int(memory.temp_size_in_bytes),
+      argument_bytes=int(memory.argument_size_in_bytes),
+      output_bytes=int(memory.output_size_in_bytes),
+      collectives=_collectives(text),
+      seconds=round(seconds, 1),
+    )
+
+  def _kernels(self, hlo: str) -> dict[str, int]:
+    names = set(_KERNEL.findall(hlo))
+    found = {}
+    for path in self._dump.glob("*final_bundles.txt"):
+      match = _KERNEL_DUMP.search(path.name)
+      if match is not None and match["name"] in names:
+        found[match["name"]] = loop_bundles(path.read_text())
+    return found
+
+
+def loop_bundles(schedule: str) -> int:
+  """Returns the bundles inside the loops of a kernel's final schedule."""
+  lines = schedule.splitlines()
+  return sum(1 for line in lines if _LOOP_BUNDLE.match(line))
+
+
+def xla_cycles(hlo: str, trips: int) -> int:
+  """Returns the estimated cycles of compiled HLO, loop bodies `trips` times."""
+  total, computation = 0, ""
+  bodies = set(re.findall(r"body=%([\w.\-]+)", hlo))
+  for line in hlo.splitlines():
+    if line.startswith(("%", "ENTRY")):
+      name = re.match(r"(?:ENTRY )?%([\w.\-]+)", line)
+      computation = name[1] if name else ""
+    match = _CYCLES.search(line)
+    if match:
+      total += int(match[1]) * (trips if computation in bodies else 1)
+  return total
+
+
+def _collectives(hlo: str) -> dict[str, int]:
+  names = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
+  names = (*names, "collective-permute")
+  counts = {n: len(re.findall(rf" {n}(?:-start)?\(", hlo)) for n in names}
+  return {name: count for name, count in counts.items() if count}
