@@ -12,45 +12,55 @@ import jax
 from pallas_kernels.shared import chunk
 from pallas_kernels.shared import decay as decays
 from pallas_kernels.shared.decay import Decay, Reader
-from pallas_kernels.shared.products import Products
-from pallas_kernels.shared.triangular import tiled_unit_lower_inverse
+from pallas_kernels.shared.products import KernelProducts
+from pallas_kernels.shared.triangular import kernel_unit_lower_inverse
 
 inverses = 1
 early = False
 
 
+def solve(
+  tokens: tuple[jax.Array, ...],
+  decay: Decay | None,
+  products: KernelProducts,
+) -> tuple[jax.Array, ...]:
+  """Returns the inverse of the system that the values solve."""
+  _, k, _, p = tokens
+  weights = decays.gram(Reader(p, strict=True), k, decay, products)
+  return (kernel_unit_lower_inverse(weights, products),)
+
+
 def forward(
   tokens: tuple[jax.Array, ...],
   decay: Decay | None,
+  solved: tuple[jax.Array, ...],
   state: jax.Array,
-  products: Products,
-) -> tuple[jax.Array, jax.Array, tuple[jax.Array, ...]]:
+  products: KernelProducts,
+) -> tuple[jax.Array, jax.Array]:
   """tokens: q, k [chunk, K], v [chunk, V], p [chunk, K]."""
   q, k, v, p = tokens
+  (inverse,) = solved
   reader, eraser = Reader(q), Reader(p, strict=True)
-  weights = decays.gram(eraser, k, decay, products)
-  inverse = tiled_unit_lower_inverse(weights, products)
   error = v - chunk.read(eraser, decay, state, products)
   values = products.nn(inverse, error)
   scores = decays.gram(reader, k, decay, products)
   out = chunk.read(reader, decay, state, products)
   out = out + products.nn(scores, values)
-  after = chunk.write([k], [values], decay, state, products)
-  return out, after, (inverse,)
+  return out, chunk.write([k], [values], decay, state, products)
 
 
 def backward(
   tokens: tuple[jax.Array, ...],
   decay: Decay | None,
-  saved: tuple[jax.Array, ...],
+  solved: tuple[jax.Array, ...],
   state: jax.Array,
   dout: jax.Array,
   dstate: jax.Array,
-  products: Products,
+  products: KernelProducts,
 ) -> tuple[tuple[jax.Array, ...], Decay | None, jax.Array]:
-  """The reverse of `forward`; see shared/pallas_tpu.py."""
+  """The reverse of `forward`; see Recurrence in shared/chunk.py."""
   q, k, v, p = tokens
-  (inverse,) = saved
+  (inverse,) = solved
   reader, eraser = Reader(q), Reader(p, strict=True)
   error = v - chunk.read(eraser, decay, state, products)
   values = products.nn(inverse, error)

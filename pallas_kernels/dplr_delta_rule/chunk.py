@@ -12,47 +12,57 @@ import jax
 from pallas_kernels.shared import chunk
 from pallas_kernels.shared import decay as decays
 from pallas_kernels.shared.decay import Decay, Reader
-from pallas_kernels.shared.products import Products
-from pallas_kernels.shared.triangular import tiled_unit_lower_inverse
+from pallas_kernels.shared.products import KernelProducts
+from pallas_kernels.shared.triangular import kernel_unit_lower_inverse
 
 inverses = 1
 early = True
 
 
+def solve(
+  tokens: tuple[jax.Array, ...],
+  decay: Decay | None,
+  products: KernelProducts,
+) -> tuple[jax.Array, ...]:
+  """Returns the inverse of the system that what p reads solves."""
+  _, _, _, p, e = tokens
+  looker = Reader(p, early=True, strict=True)
+  weights = -decays.gram(looker, e, decay, products)
+  return (kernel_unit_lower_inverse(weights, products),)
+
+
 def forward(
   tokens: tuple[jax.Array, ...],
   decay: Decay | None,
+  solved: tuple[jax.Array, ...],
   state: jax.Array,
-  products: Products,
-) -> tuple[jax.Array, jax.Array, tuple[jax.Array, ...]]:
+  products: KernelProducts,
+) -> tuple[jax.Array, jax.Array]:
   """tokens: q, k [chunk, K], v [chunk, V], p, e [chunk, K]."""
   q, k, v, p, e = tokens
+  (inverse,) = solved
   reader, looker = Reader(q), Reader(p, early=True, strict=True)
-  inverse = tiled_unit_lower_inverse(
-    -decays.gram(looker, e, decay, products), products
-  )
   seen = chunk.read(looker, decay, state, products)
   seen = seen + products.nn(decays.gram(looker, k, decay, products), v)
   seen = products.nn(inverse, seen)
   out = chunk.read(reader, decay, state, products)
   out = out + products.nn(decays.gram(reader, k, decay, products), v)
   out = out + products.nn(decays.gram(reader, e, decay, products), seen)
-  after = chunk.write([k, e], [v, seen], decay, state, products)
-  return out, after, (inverse,)
+  return out, chunk.write([k, e], [v, seen], decay, state, products)
 
 
 def backward(
   tokens: tuple[jax.Array, ...],
   decay: Decay | None,
-  saved: tuple[jax.Array, ...],
+  solved: tuple[jax.Array, ...],
   state: jax.Array,
   dout: jax.Array,
   dstate: jax.Array,
-  products: Products,
+  products: KernelProducts,
 ) -> tuple[tuple[jax.Array, ...], Decay | None, jax.Array]:
-  """The reverse of `forward`; see shared/pallas_tpu.py."""
+  """The reverse of `forward`; see Recurrence in shared/chunk.py."""
   q, k, v, p, e = tokens
-  (inverse,) = saved
+  (inverse,) = solved
   reader, looker = Reader(q), Reader(p, early=True, strict=True)
   looks = decays.gram(looker, k, decay, products)
   seen = chunk.read(looker, decay, state, products) + products.nn(looks, v)

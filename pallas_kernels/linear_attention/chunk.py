@@ -7,37 +7,49 @@ import jax
 from pallas_kernels.shared import chunk
 from pallas_kernels.shared import decay as decays
 from pallas_kernels.shared.decay import Decay, Reader
-from pallas_kernels.shared.products import Products
+from pallas_kernels.shared.products import KernelProducts
 
 inverses = 0
 early = False
 
 
+def solve(
+  tokens: tuple[jax.Array, ...],
+  decay: Decay | None,
+  products: KernelProducts,
+) -> tuple[jax.Array, ...]:
+  """Nothing to solve."""
+  del tokens, decay, products
+  return ()
+
+
 def forward(
   tokens: tuple[jax.Array, ...],
   decay: Decay | None,
+  solved: tuple[jax.Array, ...],
   state: jax.Array,
-  products: Products,
-) -> tuple[jax.Array, jax.Array, tuple[jax.Array, ...]]:
-  """tokens: q, k [chunk, K] and v [chunk, V]; see shared/pallas_tpu.py."""
+  products: KernelProducts,
+) -> tuple[jax.Array, jax.Array]:
+  """tokens: q, k [chunk, K] and v [chunk, V]; see shared/chunk.py."""
+  del solved
   q, k, v = tokens
   reader = Reader(q)
   scores = decays.gram(reader, k, decay, products)
   out = chunk.read(reader, decay, state, products) + products.nn(scores, v)
-  return out, chunk.write([k], [v], decay, state, products), ()
+  return out, chunk.write([k], [v], decay, state, products)
 
 
 def backward(
   tokens: tuple[jax.Array, ...],
   decay: Decay | None,
-  saved: tuple[jax.Array, ...],
+  solved: tuple[jax.Array, ...],
   state: jax.Array,
   dout: jax.Array,
   dstate: jax.Array,
-  products: Products,
+  products: KernelProducts,
 ) -> tuple[tuple[jax.Array, ...], Decay | None, jax.Array]:
-  """The reverse of `forward`; see shared/pallas_tpu.py."""
-  del saved
+  """The reverse of `forward`; see Recurrence in shared/chunk.py."""
+  del solved
   q, k, v = tokens
   reader = Reader(q)
   scores = decays.gram(reader, k, decay, products)

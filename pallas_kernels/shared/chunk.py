@@ -17,14 +17,54 @@ States are transposed, [..., V, K]: a decay a channel is then a row.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from pallas_kernels.shared import decay as decays
 from pallas_kernels.shared.decay import Decay, Reader
-from pallas_kernels.shared.products import Products
+from pallas_kernels.shared.products import KernelProducts, Products
+
+
+class Recurrence(Protocol):
+  """What an operator's `chunk.py` offers kernels; arrays are of one head."""
+
+  inverses: int  # [chunk, chunk] arrays that `solve` returns
+  early: bool  # whether a reader reads before its token decays
+
+  def solve(
+    self,
+    tokens: tuple[jax.Array, ...],
+    decay: Decay | None,
+    products: KernelProducts,
+  ) -> tuple[jax.Array, ...]:
+    """Returns what forward and backward need and no state enters."""
+    ...
+
+  def forward(
+    self,
+    tokens: tuple[jax.Array, ...],
+    decay: Decay | None,
+    solved: tuple[jax.Array, ...],
+    state: jax.Array,
+    products: KernelProducts,
+  ) -> tuple[jax.Array, jax.Array]:
+    """Returns (out [chunk, V], next state [V, K])."""
+    ...
+
+  def backward(
+    self,
+    tokens: tuple[jax.Array, ...],
+    decay: Decay | None,
+    solved: tuple[jax.Array, ...],
+    state: jax.Array,
+    dout: jax.Array,
+    dstate: jax.Array,
+    products: KernelProducts,
+  ) -> tuple[tuple[jax.Array, ...], Decay | None, jax.Array]:
+    """Returns (gradients of tokens, of the decay, of the state before)."""
+    ...
 
 
 class Gradients(NamedTuple):

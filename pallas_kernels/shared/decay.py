@@ -11,6 +11,9 @@ TPUs: neither gather nor cumsum, and masks made from iota.
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -21,6 +24,20 @@ from pallas_kernels.shared.products import Products
 _FAR = -1e30  # an exponent whose exp is 0; the mask goes in before exp
 _BLOCK = 4  # tokens that share one reference token with those on both sides
 _SUBLANES = 8  # rows of a TPU tile: finer blocks are picked inside one
+
+
+class Rows(NamedTuple):
+  """Rows of a chunk's Decay, for kernels that load what they cannot slice.
+
+  Attributes:
+    last: the last of `total`, [1, 1 or K].
+    segment: the last of `segment`, [1, 1], or None.
+    picked: `picked` of `total`, by (block, row).
+  """
+
+  last: jax.Array
+  segment: jax.Array | None
+  picked: Callable[[int, int], jax.Array]
 
 
 class Decay(NamedTuple):
@@ -34,12 +51,14 @@ class Decay(NamedTuple):
     segment: the number of each token's sequence, float32 [..., chunk, 1]; None
       for one sequence a row.
     before: that of the token before the chunk, [..., 1, 1].
+    rows: its rows, or None to slice them out.
   """
 
   total: jax.Array
   early: jax.Array | None = None
   segment: jax.Array | None = None
   before: jax.Array | None = None
+  rows: Rows | None = None
 
 
 class Reader(NamedTuple):
@@ -75,20 +94,22 @@ def to_end(decay: Decay | None) -> jax.Array | None:
   """Returns the log decay from each token to the chunk's last, G_C - G."""
   if decay is None:
     return None
-  late = decay.total[..., -1:, :] - decay.total
-  if decay.segment is None:
+  end, segment = _last(decay)
+  late = end - decay.total
+  if segment is None:
     return late
-  return jnp.where(decay.segment == decay.segment[..., -1:, :], late, _FAR)
+  return jnp.where(decay.segment == segment, late, _FAR)
 
 
 def across(decay: Decay | None) -> jax.Array | None:
   """Returns the decay over each chunk, e^{G_C}, [..., 1, 1 or K]."""
   if decay is None:
     return None
-  factor = jnp.exp(decay.total[..., -1:, :])
-  if decay.segment is None:
+  end, segment = _last(decay)
+  factor = jnp.exp(end)
+  if segment is None:
     return factor
-  return jnp.where(decay.segment[..., -1:, :] == decay.before, factor, 0)
+  return jnp.where(segment == decay.before, factor, 0)
 
 
 def carried(state: jax.Array, factor: jax.Array | None) -> jax.Array:
@@ -107,11 +128,11 @@ def gram(
   if since.shape[-1] == 1:
     weights = _weights(since, decay.total, mask)
     return jnp.where(mask, products.nt(reader.x, key) * weights, 0)
-  parts = [
+  parts = (
     jnp.where(mask & pairs, products.nt(reader.x * late, key * early), 0)
-    for late, early, pairs in _levels(since, decay.total, reader.early)
-  ]
-  return sum(parts[1:], parts[0])
+    for late, early, pairs in _levels(since, decay, reader.early)
+  )
+  return functools.reduce(operator.add, parts)
 
 
 def gram_vjp(
@@ -133,12 +154,15 @@ def gram_vjp(
   if since.shape[-1] == 1:
     dm = jnp.where(mask, dm * _weights(since, decay.total, mask), 0)
     return products.nn(dm, key), products.tn_lower(dm, reader.x)
-  dreaders, dkeys = [], []
-  for late, early, pairs in _levels(since, decay.total, reader.early):
-    part = jnp.where(mask & pairs, dm, 0)
-    dreaders.append(late * products.nn(part, key * early))
-    dkeys.append(early * products.tn_lower(part, reader.x * late))
-  return sum(dreaders[1:], dreaders[0]), sum(dkeys[1:], dkeys[0])
+
+  def gradients(level: _Level) -> tuple[jax.Array, jax.Array]:
+    part = jnp.where(mask & level.pairs, dm, 0)
+    dreader = level.late * products.nn(part, key * level.early)
+    dkey = level.early * products.tn_lower(part, reader.x * level.late)
+    return dreader, dkey
+
+  parts = map(gradients, _levels(since, decay, reader.early))
+  return functools.reduce(lambda a, b: (a[0] + b[0], a[1] + b[1]), parts)
 
 
 def gram_products(chunk: int) -> int:
@@ -190,6 +214,14 @@ def _own(reader: Reader, decay: Decay) -> jax.Array:
   return decay.early
 
 
+def _last(decay: Decay) -> tuple[jax.Array, jax.Array | None]:
+  """Returns the last rows of G and of the segments."""
+  if decay.rows is not None:
+    return decay.rows.last, decay.rows.segment
+  segment = None if decay.segment is None else decay.segment[..., -1:, :]
+  return decay.total[..., -1:, :], segment
+
+
 def _visible(reader: Reader, key: jax.Array, decay: Decay | None) -> jax.Array:
   mask = lower(key.shape[-2], strict=reader.strict)
   if decay is None or decay.segment is None:
@@ -206,9 +238,15 @@ def _weights(since: jax.Array, total: jax.Array, mask: jax.Array) -> jax.Array:
   return jnp.exp(jnp.where(mask, since - total.mT, _FAR))
 
 
-def _levels(
-  since: jax.Array, total: jax.Array, early: bool
-) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
+class _Level(NamedTuple):
+  """Factors of readers and of keys, and the pairs they are for."""
+
+  late: jax.Array
+  early: jax.Array
+  pairs: jax.Array
+
+
+def _levels(since: jax.Array, decay: Decay, early: bool) -> Iterator[_Level]:
   """Splits the pairs of a chunk into levels with a reference token each.
 
   exp(G_i - G_j) for each channel is no matrix product of tokens, but
@@ -221,26 +259,29 @@ def _levels(
 
   Args:
     since: log decay to each reader.
-    total: log decay to each writer.
+    decay: of the chunk; its total is the log decay to each writer.
     early: whether they differ.
 
-  Returns:
+  Yields:
     For each level the factor of readers and that of writers, [..., chunk, K],
-    and its pairs [chunk, chunk]; every pair j <= i is in one level.
+    and its pairs [chunk, chunk]; every pair j <= i is in one level. One at a
+    time, so that a kernel need not keep the factors of all.
   """
+  total = decay.total
   chunk, width = total.shape[-2:]
+  pick = functools.partial(picked, total)
+  if decay.rows is not None:
+    pick = decay.rows.picked
   token = iota((chunk, width), 0)
   block = min(_BLOCK, chunk)
-  middle = picked(total, block, (block - 1) // 2)
-  levels = [
-    (
-      jnp.exp(since - middle),
-      jnp.exp(middle - total),
-      same_block(chunk, block),
-    )
-  ]
+  middle = pick(block, (block - 1) // 2)
+  yield _Level(
+    jnp.exp(since - middle),
+    jnp.exp(middle - total),
+    same_block(chunk, block),
+  )
   while block < chunk:
-    middle = picked(total, 2 * block, block - 1)
+    middle = pick(2 * block, block - 1)
     second = _block(token, block) & 1 == 1
     if early:
       late = jnp.exp(jnp.where(second, since - middle, 0))
@@ -248,6 +289,5 @@ def _levels(
     else:  # readers of one half, writers of the other: one exp for both
       gap = total - middle
       late = before = jnp.exp(jnp.where(second, gap, -gap))
-    levels.append((late, before, across_halves(chunk, block)))
+    yield _Level(late, before, across_halves(chunk, block))
     block *= 2
-  return levels

@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from pallas_kernels.shared import arguments, chunks, pallas_tpu
+from pallas_kernels.shared import arguments, chunks, pallas_gpu, pallas_tpu
+from pallas_kernels.shared.chunk import Recurrence
 from pallas_kernels.shared.cost import Cost
 
 XLA = "xla"
 REFERENCE = "reference"
 PALLAS_TPU = "pallas_tpu"
-IMPLEMENTATIONS = (XLA, PALLAS_TPU, REFERENCE)
+PALLAS_GPU = "pallas_gpu"
+IMPLEMENTATIONS = (XLA, PALLAS_TPU, PALLAS_GPU, REFERENCE)
 TARGETS = ("cpu", "gpu", "tpu")
 
 _XLA_CHUNK = 16  # the fastest on CPU, by `launch.bench kernels`
@@ -36,7 +38,7 @@ class Operator(NamedTuple):
   name: str
   reference: Callable[..., tuple[jax.Array, jax.Array]]
   xla: Callable[..., tuple[jax.Array, jax.Array]]
-  chunk: pallas_tpu.Recurrence
+  chunk: Recurrence
   cost: Callable[..., Cost]
 
 
@@ -64,6 +66,7 @@ def resolve(
   if target not in TARGETS:
     raise ValueError(f"{operator}: target {target!r} is not one of {TARGETS}.")
   if implementation is None:
+    # The GPU kernels stay a choice until they are measured on a GPU.
     return (PALLAS_TPU if target == "tpu" and kernel else XLA), target
   if implementation not in IMPLEMENTATIONS:
     raise ValueError(
@@ -99,10 +102,12 @@ def recurrence(
       and the final state to the last.
     scale: factor of the output; None is K ** -0.5.
     chunk_size: tokens a chunk, a power of two; None is what suits the form.
-    block_heads: heads that one program of a kernel computes; None likewise.
-    implementation: "xla", "pallas_tpu", "reference" (token by token) or None,
-      the best for the target. A kernel for another target than this process
-      has, or for a CPU, runs in the interpreter: right and slow.
+    block_heads: heads that one program of a TPU kernel computes; None
+      likewise. Programs of GPU kernels compute one.
+    implementation: "xla"; "pallas_tpu", "pallas_gpu" (not yet run on a GPU);
+      "reference" (token by token); or None, the best for the target, which is
+      "xla" on a GPU. A kernel for another target than the given one runs in
+      the interpreter: right and slow.
     target: "cpu", "gpu" or "tpu", what is compiled for; None is the default
       backend. Compiling ahead of time for a TPU needs "tpu".
 
@@ -144,10 +149,13 @@ def recurrence(
     return operator.xla(*args, g, state, segments, scale, chunk)
   if dtype != jnp.float32:
     raise TypeError(
-      f"{name}: the TPU kernel computes in float32; use implementation="
-      f"{XLA!r} for float64."
+      f"{name}: kernels compute in float32; use implementation={XLA!r} for "
+      f"float64."
     )
-  plan = _plan(name, args, scale, chunk_size, block_heads, target)
+  if chosen == PALLAS_GPU:
+    plan = _gpu_plan(name, args, scale, chunk_size, block_heads, target)
+    return pallas_gpu.recur(operator.chunk, plan, args, g, segments, state)
+  plan = _tpu_plan(name, args, scale, chunk_size, block_heads, target)
   return pallas_tpu.recur(
     operator.chunk,
     plan,
@@ -159,7 +167,32 @@ def recurrence(
   )
 
 
-def _plan(
+def _gpu_plan(
+  name: str,
+  tokens: tuple[jax.Array, ...],
+  scale: float,
+  chunk_size: int | None,
+  block_heads: int | None,
+  target: str,
+) -> pallas_gpu.Plan:
+  if block_heads not in (None, 1):
+    raise ValueError(
+      f"{name}: block_heads={block_heads}, but programs of GPU kernels compute "
+      f"one head each; leave it None."
+    )
+  _, time, _, key_dim = tokens[0].shape
+  if chunk_size is None:
+    chunk_size = pallas_gpu.default_chunk(key_dim)
+  return pallas_gpu.Plan(
+    chunk=max(pallas_gpu.SMALLEST, chunks.fit_chunk(chunk_size, time)),
+    scale=scale,
+    low=all(x.dtype == jnp.bfloat16 for x in tokens if x.ndim == 4),
+    interpret=target != "gpu",
+    name=name,
+  )
+
+
+def _tpu_plan(
   name: str,
   tokens: tuple[jax.Array, ...],
   scale: float,

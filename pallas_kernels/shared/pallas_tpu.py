@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,41 +21,12 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from pallas_kernels.shared import decay as decays
+from pallas_kernels.shared.chunk import Recurrence
 from pallas_kernels.shared.decay import Decay
-from pallas_kernels.shared.products import FULL, KernelProducts, Products
+from pallas_kernels.shared.products import FULL, KernelProducts
 
 LANES = 128  # columns of a TPU tile
 SMALLEST_CHUNK = 16  # rows of a TPU tile of bfloat16
-
-
-class Recurrence(Protocol):
-  """What an operator's `chunk.py` offers; arrays are of one head."""
-
-  inverses: int  # [chunk, chunk] arrays that forward saves for backward
-  early: bool  # whether a reader reads before its token decays
-
-  def forward(
-    self,
-    tokens: tuple[jax.Array, ...],
-    decay: Decay | None,
-    state: jax.Array,
-    products: Products,
-  ) -> tuple[jax.Array, jax.Array, tuple[jax.Array, ...]]:
-    """Returns (out [chunk, V], next state [V, K], what backward needs)."""
-    ...
-
-  def backward(
-    self,
-    tokens: tuple[jax.Array, ...],
-    decay: Decay | None,
-    saved: tuple[jax.Array, ...],
-    state: jax.Array,
-    dout: jax.Array,
-    dstate: jax.Array,
-    products: Products,
-  ) -> tuple[tuple[jax.Array, ...], Decay | None, jax.Array]:
-    """Returns (gradients of tokens, of the decay, of the state before)."""
-    ...
 
 
 class Plan(NamedTuple):
@@ -348,17 +319,15 @@ def _forward_kernel(recurrence, plan, tokens, gates, first, outs, scratch):
     scratch[...] = first[...]
 
   for index in range(plan.group):
-    state = scratch[index]
-    out, after, saved = recurrence.forward(
-      tuple(_head(ref, index, plan) for ref in tokens),
-      _decay(gates, index, plan, recurrence.early),
-      state,
-      KernelProducts(plan.low),
-    )
+    state, products = scratch[index], KernelProducts(plan.low)
+    parts = tuple(_head(ref, index, plan) for ref in tokens)
+    decay = _decay(gates, index, plan, recurrence.early)
+    solved = recurrence.solve(parts, decay, products)
+    out, after = recurrence.forward(parts, decay, solved, state, products)
     _put(out_ref, index, plan, plan.scale * out)
     scratch[index] = after
     if saved_refs:
-      for ref, x in zip(saved_refs, (state, *saved), strict=True):
+      for ref, x in zip(saved_refs, (state, *solved), strict=True):
         ref[index] = x
 
   @pl.when(step == pl.num_programs(2) - 1)

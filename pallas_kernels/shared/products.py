@@ -46,9 +46,13 @@ class KernelProducts(NamedTuple):
     low: operands are rounded to bfloat16, one pass of the matrix unit (for
       bfloat16 arguments, which lose nothing by it where they enter as they
       are); else float32 operands in full precision.
+    cuts: whether rows can be cut out of values: on TPUs, not in Triton.
+    precision: of products of float32 operands.
   """
 
   low: bool
+  cuts: bool = True
+  precision: jax.lax.Precision | jax.lax.DotAlgorithmPreset = _EXACT
 
   def nn(self, a: jax.Array, b: jax.Array) -> jax.Array:
     return self._product(a, b, 1, 0)
@@ -83,7 +87,7 @@ class KernelProducts(NamedTuple):
       a.astype(dtype),
       b.astype(dtype),
       (((left,), (right,)), ((), ())),
-      precision=None if self.low else _EXACT,
+      precision=None if self.low else self.precision,
       preferred_element_type=jnp.float32,
     )
 

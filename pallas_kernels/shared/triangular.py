@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from pallas_kernels.shared import decay
-from pallas_kernels.shared.products import Products
+from pallas_kernels.shared.products import KernelProducts, Products
 
 _SUBLANES = 8  # rows of a TPU tile
 
@@ -37,8 +37,17 @@ def unit_lower_inverse(a: jax.Array, products: Products) -> jax.Array:
   return inverse
 
 
-def tiled_unit_lower_inverse(a: jax.Array, products: Products) -> jax.Array:
-  """Returns (I + A)^-1 for A [C, C], C at least 8, inside a TPU kernel.
+def kernel_unit_lower_inverse(
+  a: jax.Array, products: KernelProducts
+) -> jax.Array:
+  """Returns (I + A)^-1 for A [C, C], C at least 8, inside a kernel."""
+  if products.cuts:
+    return _tiled_unit_lower_inverse(a, products)
+  return unit_lower_inverse(a, products)
+
+
+def _tiled_unit_lower_inverse(a: jax.Array, products: Products) -> jax.Array:
+  """The inverse inside a TPU kernel.
 
   With two savings of matrix products, which are what the forward pass of a
   delta rule spends most on: tiles of 8 rows are solved row by row on the

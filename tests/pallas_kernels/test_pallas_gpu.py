@@ -1,0 +1,84 @@
+"""The GPU kernels: right in the interpreter, and lowered for CUDA without one.
+
+Whether they run on a GPU, these tests do not say.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import test_recurrences as recurrences
+
+from pallas_kernels.shared import pallas_gpu
+
+DECAYS = recurrences.DECAYS
+OPERATORS = recurrences.OPERATORS
+
+
+def check(operator, args, tolerance, packed=False):
+  """Compares with the float64 recurrence: outputs and all gradients."""
+  dtype = jnp.float32 if tolerance < 1e-2 else jnp.bfloat16
+  args = {name: jnp.asarray(x, dtype) for name, x in args.items()}
+  actual = recurrences.run_with_gradients(
+    operator, args, "pallas_gpu", 16, packed
+  )
+  rounded = {name: np.asarray(x, np.float64) for name, x in args.items()}
+  want = recurrences.exact(operator, rounded, packed)
+  recurrences.check(actual, want, tolerance)
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_kernel_equals_float64_recurrence(operator, decay):
+  # Keys nearly alike, and decays so strong that exp(-G) would overflow.
+  args = recurrences.draw(
+    operator, 20, batch=1, heads=1, decay=decay, twins=0.1, strength=8.0
+  )
+  check(operator, args, recurrences.FLOAT32)
+
+
+def test_kernel_sees_the_sequences_of_packed_rows():
+  args = recurrences.draw("dplr_delta_rule", 21, decay="vector")
+  check("dplr_delta_rule", args, recurrences.FLOAT32, packed=True)
+
+
+def test_values_in_blocks_add_up_in_bfloat16(monkeypatch):
+  monkeypatch.setattr(pallas_gpu, "_VALUES", 16)
+  args = recurrences.draw(
+    "delta_rule", 22, batch=1, heads=1, value_dim=40, decay="vector"
+  )
+  check("delta_rule", args, recurrences.BFLOAT16)
+
+
+@pytest.mark.parametrize("dim", [64, 128, 256])
+@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_forward_and_backward_lower_for_cuda(operator, decay, dim):
+  function, _, names = recurrences.FORMS[operator]
+  shape = (1, 128, 2)
+  token = jax.ShapeDtypeStruct((*shape, dim), jnp.bfloat16)
+  log_decay = jax.ShapeDtypeStruct(
+    (*shape, dim) if decay == "vector" else shape, jnp.float32
+  )
+  args = [token] * len(names) + [log_decay] * (decay != "none")
+
+  def value(args):
+    out, state = function(*args, implementation="pallas_gpu", target="gpu")
+    return jnp.sum(out.astype(jnp.float32)) + jnp.sum(state)
+
+  lowered = (
+    jax.jit(jax.grad(value)).trace(args).lower(lowering_platforms=("cuda",))
+  )
+  text = lowered.as_text()
+  assert "triton" in text
+  names = ["forward", "backward"]
+  if operator != "linear_attention":
+    names.append("solve")
+  for name in names:
+    assert f"{operator}_{name}" in text
+
+
+def test_arguments_of_other_kernels_are_refused():
+  args = recurrences.single(recurrences.draw("delta_rule", 23))
+  with pytest.raises(ValueError, match="leave it None"):
+    recurrences.run("delta_rule", args, "pallas_gpu", block_heads=2)
