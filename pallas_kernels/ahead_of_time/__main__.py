@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from typing import Any
 
 from pallas_kernels.ahead_of_time.compiler import Compiler, NotCheckedError
 
@@ -29,7 +30,7 @@ def main() -> int:
       if "mesh" in job:
         job["mesh"] = tuple(job["mesh"])
       case = cases.Case(**job)
-      result = {"case": dataclasses.asdict(case)}
+      result: dict[str, Any] = {"case": dataclasses.asdict(case)}
       try:
         compiled = cases.compile_case(compiler, case)
         result["compiled"] = dataclasses.asdict(compiled)

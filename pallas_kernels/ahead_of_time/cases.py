@@ -11,17 +11,20 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from pallas_kernels.ahead_of_time import peers
 from pallas_kernels.ahead_of_time.compiler import Compiled, Compiler
-from pallas_kernels.delta_rule import delta_rule
+from pallas_kernels.delta_rule import delta_rule, gated_delta_rule
 from pallas_kernels.dplr_delta_rule import dplr_delta_rule
 from pallas_kernels.linear_attention import linear_attention
 from pallas_kernels.shared import dispatch
 
-# Operator, and how many of its tokens have the keys' dim.
+# Operator, and of each argument before g whether it has the keys' dim, the
+# values', or one entry a head.
 OPERATORS = {
-  "linear_attention": (linear_attention, 2),
-  "delta_rule": (delta_rule, 3),
-  "dplr_delta_rule": (dplr_delta_rule, 4),
+  "linear_attention": (linear_attention, "kkv"),
+  "delta_rule": (delta_rule, "kkvk"),
+  "gated_delta_rule": (gated_delta_rule, "kkvh"),
+  "dplr_delta_rule": (dplr_delta_rule, "kkvkk"),
 }
 
 
@@ -34,7 +37,7 @@ class Case:
     decay: "none", "scalar" or "vector".
     topology: such as "v5e:2x2".
     mesh: devices along batch and heads; (1, 1) is one chip.
-    implementation: "pallas_tpu" or "xla".
+    implementation: "pallas_tpu", "xla" or a key of peers.PEERS.
     batch, time, heads, key_dim, value_dim: of the whole arrays.
     dtype: of the tokens.
     chunk_size, block_heads: as in the operators; None is their default.
@@ -61,7 +64,7 @@ def compile_case(compiler: Compiler, case: Case) -> Compiled:
   Raises:
     Exception: whatever the compiler refuses with.
   """
-  function, keys = OPERATORS[case.operator]
+  function, dims = OPERATORS[case.operator]
   size = case.mesh[0] * case.mesh[1]
   devices = np.array(compiler.devices(case.topology)[:size])
   mesh = Mesh(
@@ -70,29 +73,38 @@ def compile_case(compiler: Compiler, case: Case) -> Compiled:
     axis_types=(AxisType.Auto,) * 2,
   )
   split = P("batch", None, "heads")
-  shape = (case.batch, case.time, case.heads)
 
-  def struct(*dims: int, dtype: Any = case.dtype) -> jax.ShapeDtypeStruct:
+  def struct(dim: int, dtype: Any = case.dtype) -> jax.ShapeDtypeStruct:
+    # As a projection makes it: heads and channels are one axis.
+    shape = (case.batch, case.time, case.heads * dim)
     sharding = NamedSharding(mesh, split)
-    return jax.ShapeDtypeStruct((*shape, *dims), dtype, sharding=sharding)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
-  key, value = struct(case.key_dim), struct(case.value_dim)
-  tokens = [key, key, value, *[key] * (keys - 2)]
+  kinds = {
+    "k": struct(case.key_dim),
+    "v": struct(case.value_dim),
+    "h": struct(1, jnp.float32),
+  }
   decays = {
     "none": [],
-    "scalar": [struct(dtype=jnp.float32)],
-    "vector": [struct(case.key_dim, dtype=jnp.float32)],
+    "scalar": [struct(1, jnp.float32)],
+    "vector": [struct(case.key_dim, jnp.float32)],
   }
-  args = [*tokens, *decays[case.decay]]
+  args = [*(kinds[d] for d in dims), *decays[case.decay]]
+  if case.implementation in peers.PEERS:
+    inner = peers.load(case.implementation, case.operator, case.decay)
+  else:
+    inner = _own(function, case)
+  heads = case.heads // case.mesh[1]
+  per_head = [d == "h" for d in dims] + [case.decay == "scalar"]
 
   def run(*args: jax.Array) -> jax.Array:
-    return function(
-      *args,
-      chunk_size=case.chunk_size,
-      block_heads=case.block_heads,
-      implementation=case.implementation,
-      target="tpu",
-    )[0]
+    split = [
+      x if one else x.reshape(*x.shape[:2], heads, -1)
+      for x, one in zip(args, per_head, strict=False)
+    ]
+    out = inner(*split)
+    return out.reshape(*out.shape[:2], -1)
 
   if size > 1:
     run = jax.shard_map(
@@ -108,4 +120,18 @@ def compile_case(compiler: Compiler, case: Case) -> Compiled:
 
   gradient = jax.value_and_grad(loss, tuple(range(len(args))))
   chunk = case.chunk_size or 16
-  return compiler.compile(gradient, *args, trips=-(-case.time // chunk))
+  with peers.on_a_tpu():
+    return compiler.compile(gradient, *args, trips=-(-case.time // chunk))
+
+
+def _own(function: Any, case: Case) -> Any:
+  def run(*args: jax.Array) -> jax.Array:
+    return function(
+      *args,
+      chunk_size=case.chunk_size,
+      block_heads=case.block_heads,
+      implementation=case.implementation,
+      target="tpu",
+    )[0]
+
+  return run

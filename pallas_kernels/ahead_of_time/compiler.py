@@ -9,6 +9,7 @@ fusions carry an estimate each. Both are models, not timings.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import os
 import re
@@ -17,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -33,6 +34,7 @@ _KERNEL = re.compile(
   r'%([\w.\-]+) = [^\n]*custom_call_target="tpu_custom_call"'
 )
 _LOOP_BUNDLE = re.compile(r"^\s*0x[0-9a-f]+ *\w* *: >")
+_LOOP_END = re.compile(r"totalorder %\w+, (\d+) /\* loop exit test")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 
 
@@ -40,12 +42,24 @@ class NotCheckedError(RuntimeError):
   """There is no libtpu here, so nothing can be said."""
 
 
+class Kernel(NamedTuple):
+  """The schedule of a Mosaic kernel.
+
+  Attributes:
+    cycles: of one step of its grid, waits for memory left out.
+    steps: of its grid.
+  """
+
+  cycles: int
+  steps: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Compiled:
   """What the compiler says of one program on one device.
 
   Attributes:
-    kernels: of each Mosaic kernel by name, the cycles of one grid step.
+    kernels: by name.
     xla_cycles: sum over XLA's fusions, loop bodies times `trips`.
     temp_bytes: HBM for temporaries.
     argument_bytes, output_bytes: of HBM.
@@ -53,7 +67,7 @@ class Compiled:
     seconds: of lowering and compiling.
   """
 
-  kernels: dict[str, int]
+  kernels: dict[str, Kernel]
   xla_cycles: int
   temp_bytes: int
   argument_bytes: int
@@ -88,6 +102,7 @@ class Compiler:
     """Returns the devices of a topology such as "v5e:2x2" or "v6e:4x4"."""
     from jax.experimental import topologies
 
+    self._say_which_chip(topology)
     described = topologies.get_topology_desc(
       platform="tpu", topology_name=topology
     )
@@ -113,7 +128,7 @@ class Compiler:
     compiled = traced.lower(lowering_platforms=("tpu",)).compile()
     seconds = time.monotonic() - start
     text = compiled.as_text() or ""
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     return Compiled(
       kernels=self._kernels(text),
       xla_cycles=xla_cycles(text, trips),
@@ -124,20 +139,44 @@ class Compiler:
       seconds=round(seconds, 1),
     )
 
-  def _kernels(self, hlo: str) -> dict[str, int]:
+  def _say_which_chip(self, topology: str) -> None:
+    """Tells Pallas the chip: some lowerings ask the device of this process.
+
+    By a registry that JAX does not document; where it is gone, those kernels
+    are refused with "Unsupported TPU device kind".
+    """
+    generation = topology.split(":")[0].upper()
+    try:
+      from jax._src.pallas.mosaic import tpu_info
+
+      chip = tpu_info.ChipVersion[f"TPU_{generation}"]
+      tpu_info.registry["cpu"] = functools.partial(
+        tpu_info.get_tpu_info_for_chip, chip, 1
+      )
+      tpu_info.get_tpu_info.cache_clear()
+    except (ImportError, AttributeError, KeyError):
+      return
+
+  def _kernels(self, hlo: str) -> dict[str, Kernel]:
     names = set(_KERNEL.findall(hlo))
     found = {}
     for path in self._dump.glob("*final_bundles.txt"):
       match = _KERNEL_DUMP.search(path.name)
       if match is not None and match["name"] in names:
-        found[match["name"]] = loop_bundles(path.read_text())
+        found[match["name"]] = schedule(path.read_text())
     return found
 
 
-def loop_bundles(schedule: str) -> int:
-  """Returns the bundles inside the loops of a kernel's final schedule."""
-  lines = schedule.splitlines()
-  return sum(1 for line in lines if _LOOP_BUNDLE.match(line))
+def schedule(bundles: str) -> Kernel:
+  """Reads a kernel's final schedule.
+
+  Bundles inside the grid's loop are marked; the loop ends with a comparison
+  with the number of steps and the two of its pipeline that fetch ahead and
+  write back.
+  """
+  inside = sum(1 for line in bundles.splitlines() if _LOOP_BUNDLE.match(line))
+  ends = [int(n) for n in _LOOP_END.findall(bundles)]
+  return Kernel(inside, max(1, max(ends, default=3) - 2))
 
 
 def xla_cycles(hlo: str, trips: int) -> int:

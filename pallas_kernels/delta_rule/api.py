@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from pallas_kernels.delta_rule import chunk, cost, reference, xla
+from pallas_kernels.delta_rule import chunk, cost, gated_chunk, reference, xla
 from pallas_kernels.shared import arguments, dispatch
 
 OPERATOR = dispatch.Operator(
@@ -14,6 +15,29 @@ OPERATOR = dispatch.Operator(
   reference.delta_rule,
   xla.delta_rule,
   chunk,
+  cost.forward_cost,
+)
+
+
+def _scaled(k, v, beta):
+  # beta stays in its own dtype until here: a rounded beta moves eigenvalues.
+  rate = beta[..., None]
+  return (k * rate).astype(k.dtype), (v * rate).astype(v.dtype)
+
+
+def _by_scaling(form: Callable[..., Any]) -> Callable[..., Any]:
+  def run(q, k, v, beta, *rest):
+    p, v = _scaled(k, v, beta)
+    return form(q, k, v, p, *rest)
+
+  return run
+
+
+GATED = dispatch.Operator(
+  "gated_delta_rule",
+  _by_scaling(reference.delta_rule),
+  _by_scaling(xla.delta_rule),
+  gated_chunk,
   cost.forward_cost,
 )
 
@@ -76,15 +100,9 @@ def gated_delta_rule(
   Returns:
     (out, final state) as `delta_rule`.
   """
-  if beta.shape != v.shape[:3]:
-    raise ValueError(
-      f"gated_delta_rule: beta must have shape {v.shape[:3]}, got {beta.shape}."
-    )
-  shared = k.shape[2] and not v.shape[2] % k.shape[2]
-  p, v = _scaled(
-    arguments.shared_heads(k, v.shape[2]) if shared else k, v, beta
+  return dispatch.recurrence(
+    GATED, {"q": q, "k": k, "v": v}, g, rates={"beta": beta}, **options
   )
-  return delta_rule(q, k, v, p, g, **options)
 
 
 def step(
@@ -130,9 +148,3 @@ def gated_step(
   """Computes one token of `gated_delta_rule`; beta is [batch, heads]."""
   p, v = _scaled(k, v, beta)
   return step(q, k, v, p, g, state=state, scale=scale)
-
-
-def _scaled(k, v, beta):
-  # beta stays in its own dtype until here: a rounded beta moves eigenvalues.
-  rate = beta[..., None]
-  return (k * rate).astype(k.dtype), (v * rate).astype(v.dtype)

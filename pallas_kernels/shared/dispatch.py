@@ -29,8 +29,8 @@ class Operator(NamedTuple):
 
   Attributes:
     name: for messages and kernels.
-    reference, xla: take the tokens, g, the state, segments, the scale and (xla)
-      the chunk size.
+    reference, xla: take the tokens, the rates, g, the state, segments, the
+      scale and (xla) the chunk size.
     chunk: its `chunk.py`, for the kernels.
     cost: its `forward_cost`.
   """
@@ -81,6 +81,7 @@ def recurrence(
   tokens: Mapping[str, jax.Array],
   g: jax.Array | None,
   *,
+  rates: Mapping[str, jax.Array] | None = None,
   initial_state: jax.Array | None = None,
   segment_ids: jax.Array | None = None,
   scale: float | None = None,
@@ -94,6 +95,7 @@ def recurrence(
   Args:
     operator: what to compute.
     tokens: its arguments by name, [batch, time, heads, dim].
+    rates: those of one number a head, [batch, time, heads of v].
     g: natural log of the decay, at most 0: None, [batch, time, heads] or
       [batch, time, heads, K]. What is below -30 counts as -30.
     initial_state: [batch, heads, K, V]; None is zero.
@@ -122,11 +124,20 @@ def recurrence(
   arguments.check_recurrence(
     name, tokens, g, initial_state, segment_ids, chunk_size
   )
+  rates = dict(rates or {})
+  for rate, x in rates.items():
+    shape = tokens["v"].shape[:3]
+    if x.shape != shape:
+      raise ValueError(
+        f"{name}: {rate} must have shape {shape}, got {x.shape}."
+      )
   heads = tokens["v"].shape[2]
   tokens = {n: arguments.shared_heads(x, heads) for n, x in tokens.items()}
   q, v = tokens["q"], tokens["v"]
   batch, _, _, key_dim = q.shape
-  dtype = arguments.accumulation_dtype(*tokens.values(), g, initial_state)
+  dtype = arguments.accumulation_dtype(
+    *tokens.values(), *rates.values(), g, initial_state
+  )
   chosen, target = resolve(
     name, implementation, target, kernel=dtype == jnp.float32
   )
@@ -141,7 +152,7 @@ def recurrence(
     segments = chunks.numbered(segment_ids)
     if g is None:  # the forms see where sequences begin in the decay
       g = jnp.zeros(v.shape[:3], dtype)
-  args = tuple(tokens.values())
+  args = (*tokens.values(), *rates.values())
   if chosen == REFERENCE:
     return operator.reference(*args, g, state, segments, scale)
   if chosen == XLA:
@@ -201,7 +212,7 @@ def _tpu_plan(
   target: str,
 ) -> pallas_tpu.Plan:
   _, time, heads, _ = tokens[0].shape
-  dims = sorted({x.shape[-1] for x in tokens})
+  dims = sorted({x.shape[-1] for x in tokens if x.ndim == 4})
   if chunk_size is None:
     chunk_size = pallas_tpu.default_chunk(dims)
   chunk = max(pallas_tpu.SMALLEST_CHUNK, chunks.fit_chunk(chunk_size, time))
@@ -213,7 +224,7 @@ def _tpu_plan(
       f"{dims}: it must divide the heads, and times each dim be a multiple of "
       f"{pallas_tpu.LANES} unless it is all heads."
     )
-  low = all(x.dtype == jnp.bfloat16 for x in tokens)
+  low = all(x.dtype == jnp.bfloat16 for x in tokens if x.ndim == 4)
   return pallas_tpu.Plan(
     heads=heads,
     chunk=chunk,

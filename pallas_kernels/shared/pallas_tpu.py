@@ -104,7 +104,8 @@ def recur(
   Args:
     recurrence: the operator's mathematics.
     plan: sizes and choices.
-    tokens: each [batch, time, heads, dim]; the third are the values.
+    tokens: each [batch, time, heads, dim] or, one number a head,
+      [batch, time, heads]; the third are the values.
     g: None, [batch, time, heads] or [batch, time, heads, K].
     segments: from chunks.numbered, [batch, time], or None; they need a g.
     state: [batch, heads, K, V].
@@ -119,28 +120,31 @@ def recur(
   marks = None
   if segments is not None:
     marks = _marks(segments, padding, plan.chunk)
-  if g is not None and g.ndim == 3:
-    g = jnp.pad(g.astype(jnp.float32), ((0, 0), (0, padding), (0, 0)))
-    g = g.reshape(batch, -1, 1, plan.chunk, plan.heads)
-    g = g.transpose(0, 4, 1, 2, 3)
-  elif g is not None:
-    g = _rows(g, padding)
   out, last = _run(
     recurrence,
     plan,
     costs,
-    tuple(_rows(x, padding) for x in tokens),
-    Gates(g, marks),
+    tuple(_laid_out(x, padding, plan) for x in tokens),
+    Gates(None if g is None else _laid_out(g, padding, plan), marks),
     state.astype(jnp.float32).mT,
   )
   out = out[:, :time].reshape(batch, time, plan.heads, -1)
   return out, last.mT
 
 
-def _rows(x: jax.Array, padding: int) -> jax.Array:
-  """[batch, time, heads, dim] -> [batch, time + padding, heads * dim]."""
-  x = jnp.pad(x, ((0, 0), (0, padding), (0, 0), (0, 0)))
-  return x.reshape(*x.shape[:2], -1)
+def _laid_out(x: jax.Array, padding: int, plan: Plan) -> jax.Array:
+  """Pads time and lays heads out as blocks take them.
+
+  Vectors [batch, time, heads, dim] become [batch, time, heads * dim]; scalars
+  [batch, time, heads] become rows [batch, heads, chunks, 1, chunk], float32.
+  """
+  batch = x.shape[0]
+  if x.ndim == 4:
+    x = jnp.pad(x, ((0, 0), (0, padding), (0, 0), (0, 0)))
+    return x.reshape(*x.shape[:2], -1)
+  x = jnp.pad(x.astype(jnp.float32), ((0, 0), (0, padding), (0, 0)))
+  x = x.reshape(batch, -1, 1, plan.chunk, plan.heads)
+  return x.transpose(0, 4, 1, 2, 3)
 
 
 def _marks(segments: jax.Array, padding: int, chunk: int) -> jax.Array:
@@ -282,6 +286,8 @@ class _Blocks(NamedTuple):
   at: Callable[[int], int]
 
   def tokens(self, x: jax.Array) -> pl.BlockSpec:
+    if x.ndim == 5:
+      return self.chunks((1, self.plan.chunk))
     width = self.plan.group * (x.shape[2] // self.plan.heads)
     return pl.BlockSpec(
       (None, self.plan.chunk, width), lambda b, h, n: (b, self.at(n), h)
@@ -301,8 +307,7 @@ class _Blocks(NamedTuple):
   def gates(self, gates: Gates) -> Any:
     g = marks = None
     if gates.g is not None:
-      rows = gates.g.ndim == 5
-      g = self.chunks((1, self.plan.chunk)) if rows else self.tokens(gates.g)
+      g = self.tokens(gates.g)
     if gates.marks is not None:
       marks = pl.BlockSpec(
         (None, None, 2, self.plan.chunk), lambda b, h, n: (b, self.at(n), 0, 0)
@@ -360,11 +365,7 @@ def _backward_kernel(
       _put(ref, index, plan, x)
     scratch[index] = before
     for ref in dg_refs:
-      dg = _decay_vjp(ddecay)
-      if len(ref.shape) == 3:  # rows [group, 1, chunk]
-        ref[index] = dg.mT
-      else:
-        _put(ref, index, plan, dg)
+      _put(ref, index, plan, _decay_vjp(ddecay))
 
   @pl.when(step == pl.num_programs(2) - 1)
   def _():
@@ -372,12 +373,17 @@ def _backward_kernel(
 
 
 def _head(ref: Any, index: int, plan: Plan) -> jax.Array:
-  """Loads one head of a block [chunk, group * dim]."""
+  """Loads one head, [chunk, dim]; scalars lie as rows [group, 1, chunk]."""
+  if len(ref.shape) == 3:
+    return ref[index].mT
   dim = ref.shape[1] // plan.group
   return ref[:, index * dim : (index + 1) * dim]
 
 
 def _put(ref: Any, index: int, plan: Plan, x: jax.Array) -> None:
+  if len(ref.shape) == 3:
+    ref[index] = x.mT.astype(ref.dtype)
+    return
   dim = ref.shape[1] // plan.group
   ref[:, index * dim : (index + 1) * dim] = x.astype(ref.dtype)
 
@@ -386,13 +392,11 @@ def _decay(gates: Any, index: int, plan: Plan, early: bool) -> Decay | None:
   """Sums g of one head up, as a product with ones: cumsum does not lower."""
   if gates.g is None:
     return None
-  if len(gates.g.shape) == 3:
-    row = gates.g[index]
-    g = row.mT
-    total = jnp.where(decays.lower(plan.chunk), row, 0)
+  g = _head(gates.g, index, plan).astype(jnp.float32)
+  if g.shape[1] == 1:
+    total = jnp.where(decays.lower(plan.chunk), g.mT, 0)
     total = jnp.sum(total, axis=1, keepdims=True)
   else:
-    g = _head(gates.g, index, plan).astype(jnp.float32)
     total = FULL.nn(decays.lower(plan.chunk).astype(jnp.float32), g)
   own = total - g if early else None
   if gates.marks is None:

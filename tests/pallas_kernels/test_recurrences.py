@@ -357,6 +357,27 @@ def test_gated_delta_rule_is_the_delta_rule_with_beta():
     gated_delta_rule(q, k, v, q, g)
 
 
+@pytest.mark.parametrize("decay", ["none", "vector"])
+def test_the_kernel_that_takes_beta_equals_float64_recurrence(decay):
+  args = draw("delta_rule", 15, decay=decay)
+  del args["p"]
+  args["beta"] = 1 / (1 + np.exp(-args["v"][..., 0]))
+
+  @functools.partial(jax.jit, static_argnums=1)
+  def gradients(args, implementation):
+    def value(args):
+      out, state = gated_delta_rule(**args, implementation=implementation)
+      return jnp.sum(jnp.sin(out)) + jnp.sum(jnp.cos(state))
+
+    return jax.value_and_grad(value)(args)
+
+  actual = gradients(single(args), "pallas_tpu")
+  with jax.enable_x64(True):
+    wide = {name: jnp.asarray(x) for name, x in args.items()}
+    expected = jax.tree.map(np.asarray, gradients(wide, "reference"))
+  check(actual, expected, FLOAT32)
+
+
 @pytest.mark.parametrize("decay", ["scalar", "vector"])
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_a_decay_of_zero_forgets_everything(operator, decay):
