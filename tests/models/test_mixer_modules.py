@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fast_compile import FAST_COMPILE
 from flax import nnx
 
 from asi_evolve_jax.models.mixers import MIXERS
@@ -13,10 +14,6 @@ from asi_evolve_jax.programs.artifact import MixerContext, Traceable
 
 BATCH, TIME, DIM, CUT = 2, 11, 16, 6
 CONFIG = types.SimpleNamespace(dim=DIM, heads=2, head_dim=8, chunk_size=4)
-FAST_COMPILE = {
-  "xla_backend_optimization_level": 0,
-  "xla_llvm_disable_expensive_passes": True,
-}
 DEPTH = 0.5
 # They differ from others by a number or by what others have: shapes will do.
 LIKE_OTHERS = ("deltanet_negative", "gated_deltaproduct", "sliding_window")

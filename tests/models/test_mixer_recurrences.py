@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fast_compile import FAST_COMPILE
 
 from asi_evolve_jax.models.mixers import additive, delta, dplr
 
@@ -21,10 +22,6 @@ SEGMENTS = np.array([[5] * TIME, [1] * 4 + [2] * 7])
 # Sums of a few dozen products in float32 (epsilon 6e-8), relative to the
 # largest entry.
 FLOAT32 = 1e-5
-FAST_COMPILE = {
-  "xla_backend_optimization_level": 0,
-  "xla_llvm_disable_expensive_passes": True,
-}
 
 
 def sigmoid(x):

@@ -35,9 +35,9 @@ def linear(
   """Linear attention with the feature map elu + 1 (arXiv:2006.16236).
 
   S_t = S_{t-1} + phi(k) v^T, z_t = z_{t-1} + phi(k), o = S^T phi(q), divided
-  by z . phi(q) if `normalised` (equations 18 to 20). A norm over each head's
-  output makes the division idle; with it, the state has z as its last column
-  and options may hold no initial state of another width.
+  by z . phi(q) if `normalised` (equations 18 to 20): z is then one more column
+  of the states, initial and final. Under a norm of each head's output, as the
+  module has, the division changes nothing.
   """
   q, k = jax.nn.elu(q) + 1, jax.nn.elu(k) + 1
   if not normalised:

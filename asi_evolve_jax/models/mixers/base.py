@@ -160,16 +160,17 @@ class SoftplusDecay(nnx.Module):
 
   def step(self, x: jax.Array) -> jax.Array:
     """Returns the step sizes softplus(.), float32, positive."""
-    z = self.project.wide(x).reshape(*x.shape[:2], *self.bias.shape)
-    return jax.nn.softplus(z + self.bias[...])
+    return jax.nn.softplus(self._logits(x) + self.bias[...])
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns the log decay [batch, time, heads] or [..., channels]."""
     rate = self.log_rate[...]
     if self.bias.ndim == 2:
       rate = rate[:, None]
-    z = self.project.wide(x).reshape(*x.shape[:2], *self.bias.shape)
-    return gates.log_decay(z, rate, self.bias[...])
+    return gates.log_decay(self._logits(x), rate, self.bias[...])
+
+  def _logits(self, x: jax.Array) -> jax.Array:
+    return self.project.wide(x).reshape(*x.shape[:2], *self.bias.shape)
 
 
 class LinearMixer(nnx.Module):
