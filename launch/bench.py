@@ -1,4 +1,4 @@
-"""`python -m launch.bench rounds|start|train [--json=PATH]`: measures.
+"""`python -m launch.bench rounds|start|train|kernels [--json=PATH]`: measures.
 
 Every figure is written with the machine, the commit and the versions.
 """
@@ -17,6 +17,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from absl import app, flags, logging
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from asi_evolve_jax.supervisor import machine
@@ -29,14 +30,25 @@ _ROUNDS = flags.DEFINE_integer(
   "rounds", 200, "rounds: rounds timed a size.", lower_bound=8
 )
 _REPEATS = flags.DEFINE_integer(
-  "repeats", 5, "start: starts timed of each kind.", lower_bound=1
+  "repeats", 5, "start, kernels: times each is timed.", lower_bound=1
 )
 _STEPS = flags.DEFINE_integer("steps", 8, "train: steps timed.", lower_bound=2)
 _MIXERS = flags.DEFINE_list(
   "mixers", ["gated_deltanet", "softmax"], "train: baselines timed."
 )
 
-COMMANDS = ("rounds", "start", "train")
+_ON = flags.DEFINE_enum(
+  "on",
+  None,
+  ["cpu", "gpu", "tpu", "tpu-small", "tpu-search"],
+  "kernels: the device; tpu compiles ahead of time and gives modelled cycles. "
+  "By default the GPU if there is one, else the CPU.",
+)
+_TIMES = flags.DEFINE_list(
+  "times", ["256", "1024", "4096"], "kernels: lengths timed on the CPU."
+)
+
+COMMANDS = ("rounds", "start", "train", "kernels")
 
 
 def main(argv: list[str]) -> int:
@@ -76,9 +88,33 @@ def _measure(command: str) -> list[dict[str, Any]]:
     from asi_evolve_jax.evaluation.benchmark import bench_start
 
     return [bench_start(_REPEATS.value)]
+  if command == "kernels":
+    return _kernels()
   from asi_evolve_jax.tracks.architecture.benchmark import bench_train
 
   return bench_train(_MIXERS.value, _STEPS.value)
+
+
+def _kernels() -> list[dict[str, Any]]:
+  on = _ON.value
+  if on is not None and on.startswith("tpu"):
+    from pallas_kernels.benchmarks import tpu
+
+    jobs = (
+      tpu.search_jobs() if on == "tpu-search" else tpu.jobs(full=on == "tpu")
+    )
+    return list(track(tpu.run(listed := list(jobs)), total=len(listed)))
+  import jax
+
+  from pallas_kernels.benchmarks import timing
+
+  if on is None:
+    on = "gpu" if jax.default_backend() == "gpu" else "cpu"
+  if on == "gpu":
+    sizes = timing.GPU_SIZES + timing.GPU_DIMS
+    return timing.bench_gpu(sizes, _REPEATS.value)
+  times = tuple(int(time) for time in _TIMES.value)
+  return timing.bench_cpu(times, _REPEATS.value)
 
 
 def _print(command: str, rows: list[dict[str, Any]]) -> None:

@@ -1,0 +1,1 @@
+"""Times of the operators against other forms and public kernels."""

@@ -1,0 +1,121 @@
+"""The table of modelled cycles for TPUs, from a process with libtpu."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from pallas_kernels.ahead_of_time.__main__ import NOT_CHECKED
+
+TOPOLOGIES = ("v5e:2x2", "v5p:2x2x1", "v6e:2x2")
+_MESH_TOPOLOGIES = ("v5e:4x4", "v5p:4x4x1", "v6e:4x4")
+# Operator, decay, and the mixer that it is.
+MIXERS = (
+  ("linear_attention", "none", "linear attention"),
+  ("linear_attention", "scalar", "scalar decay (Mamba-2)"),
+  ("linear_attention", "vector", "GLA"),
+  ("gated_delta_rule", "none", "DeltaNet"),
+  ("gated_delta_rule", "scalar", "Gated DeltaNet"),
+  ("gated_delta_rule", "vector", "KDA"),
+  ("dplr_delta_rule", "vector", "RWKV-7"),
+)
+
+
+class NotCheckedError(RuntimeError):
+  """libtpu is not installed."""
+
+
+def jobs(*, full: bool) -> Iterator[dict[str, Any]]:
+  """Yields the table's jobs; without `full` one small shape a mixer, v5e."""
+  for operator, decay, mixer in MIXERS:
+    base = {"operator": operator, "decay": decay}
+    if not full:
+      yield base | {"time": 256, "heads": 1, "mixer": mixer}
+      continue
+    for topology in TOPOLOGIES:
+      for implementation in ("pallas_tpu", "xla", "deltanet-tpu"):
+        yield base | {
+          "topology": topology,
+          "implementation": implementation,
+          "mixer": mixer,
+        }
+    for topology in _MESH_TOPOLOGIES:
+      sizes = {"mesh": [4, 4], "batch": 4, "heads": 16}
+      yield base | {"topology": topology, **sizes, "mixer": mixer}
+    for dim in (64, 256):
+      yield base | {"key_dim": dim, "value_dim": dim, "mixer": mixer}
+
+
+def search_jobs() -> Iterator[dict[str, Any]]:
+  """Yields the choices of chunk and heads a program that defaults rest on."""
+  for operator, decay, mixer in MIXERS:
+    for chunk in (64, 128):
+      for group in (1, 2, 4):
+        yield {
+          "operator": operator,
+          "decay": decay,
+          "chunk_size": chunk,
+          "block_heads": group,
+          "mixer": mixer,
+        }
+
+
+def run(jobs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+  """Compiles the jobs in another process; yields a row each as it comes.
+
+  Raises:
+    NotCheckedError: if libtpu is not installed.
+  """
+  command = [sys.executable, "-m", "pallas_kernels.ahead_of_time"]
+  text = "".join(
+    json.dumps({k: v for k, v in job.items() if k != "mixer"}) + "\n"
+    for job in jobs
+  )
+  with subprocess.Popen(
+    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+  ) as process:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(text)
+    process.stdin.close()
+    for job, line in zip(jobs, process.stdout, strict=False):
+      yield _row(job["mixer"], json.loads(line))
+    code = process.wait()
+  if code == NOT_CHECKED:
+    raise NotCheckedError("not checked: libtpu is not installed")
+  if code:
+    raise RuntimeError(f"{' '.join(command)} ended with code {code}")
+
+
+def _row(mixer: str, result: dict[str, Any]) -> dict[str, Any]:
+  case = result["case"]
+  devices = case["mesh"][0] * case["mesh"][1]
+  row = {
+    "mixer": mixer,
+    "topology": case["topology"],
+    "mesh": "x".join(map(str, case["mesh"])),
+    "form": case["implementation"],
+    "dim": case["key_dim"],
+    "chunk": case["chunk_size"],
+    "heads a program": case["block_heads"],
+  }
+  if "refused" in result:
+    return row | {"refused": result["refused"].splitlines()[0][:160]}
+  compiled = result["compiled"]
+  tokens = case["batch"] * case["time"] * case["heads"] / devices
+  cycles = {"forward": 0, "backward": 0}
+  for name, (each, steps) in compiled["kernels"].items():
+    back = "backward" in name or "transpose" in name
+    cycles["backward" if back else "forward"] += each * steps
+  total = sum(cycles.values()) + compiled["xla_cycles"]
+  return row | {
+    "forward kernel": cycles["forward"] / tokens,
+    "backward kernel": cycles["backward"] / tokens,
+    "xla": compiled["xla_cycles"] / tokens,
+    "sum": total / tokens,
+    "temporaries MiB": compiled["temp_bytes"] / 2**20,
+    "compile s": compiled["seconds"],
+  }
