@@ -189,7 +189,12 @@ def trace(
 
   exporter = [platform]
   init_export = export.export(jax.jit(init), platforms=exporter)(key)
-  apply_export = export.export(jax.jit(subject.apply), platforms=exporter)(
+
+  def apply(params: Any, x: jax.Array, depth: jax.Array) -> jax.Array:
+    # Not subject.apply: jit would find it traced, perhaps for another platform.
+    return subject.apply(params, x, depth)
+
+  apply_export = export.export(jax.jit(apply), platforms=exporter)(
     subject.params, x, depth
   )
   out = apply_export.out_avals

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from pallas_kernels.shared import arguments, chunks, pallas_gpu, pallas_tpu
+from pallas_kernels.shared import target as targets
 from pallas_kernels.shared.chunk import Recurrence
 from pallas_kernels.shared.cost import Cost
 
@@ -18,7 +19,6 @@ REFERENCE = "reference"
 PALLAS_TPU = "pallas_tpu"
 PALLAS_GPU = "pallas_gpu"
 IMPLEMENTATIONS = (XLA, PALLAS_TPU, PALLAS_GPU, REFERENCE)
-TARGETS = ("cpu", "gpu", "tpu")
 
 _XLA_CHUNK = 16  # the fastest on CPU, by `launch.bench kernels`
 _BACKWARD = 2.5  # cost of a backward pass, in forward passes
@@ -53,7 +53,7 @@ def resolve(
   Args:
     operator: name for messages.
     implementation: one of IMPLEMENTATIONS or None, the best for the target.
-    target: one of TARGETS, or None for the default backend of this process. A
+    target: "cpu", "gpu" or "tpu"; None for what target.target() says. A
       process that compiles for another platform ahead of time must say so.
     kernel: whether the kernel takes the arguments.
 
@@ -61,10 +61,11 @@ def resolve(
     ValueError: if a name is unknown.
   """
   if target is None:
-    target = jax.default_backend()
-    target = target if target in TARGETS else "gpu"  # cuda, rocm
-  if target not in TARGETS:
-    raise ValueError(f"{operator}: target {target!r} is not one of {TARGETS}.")
+    target = targets.target()
+  if target not in targets.TARGETS:
+    raise ValueError(
+      f"{operator}: target {target!r} is not one of {targets.TARGETS}."
+    )
   if implementation is None:
     # The GPU kernels stay a choice until they are measured on a GPU.
     return (PALLAS_TPU if target == "tpu" and kernel else XLA), target
@@ -110,8 +111,8 @@ def recurrence(
       "reference" (token by token); or None, the best for the target, which is
       "xla" on a GPU. A kernel for another target than the given one runs in
       the interpreter: right and slow.
-    target: "cpu", "gpu" or "tpu", what is compiled for; None is the default
-      backend. Compiling ahead of time for a TPU needs "tpu".
+    target: "cpu", "gpu" or "tpu", what is compiled for; None is what
+      `pallas_kernels.compiling_for` says, else the default backend.
 
   Returns:
     (out [batch, time, heads, V] in v's dtype, final state

@@ -21,6 +21,7 @@ from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.tracks.architecture import contract
 from asi_evolve_jax.tracks.architecture.options import StageOptions, read_stage
 from asi_evolve_jax.tracks.architecture.probe import Probe
+from pallas_kernels import compiling_for
 
 ALLOWED_IMPORTS = frozenset(
   {
@@ -261,13 +262,15 @@ class Candidate:
   def _trace(self, platform: str) -> bytes:
     run = self.options.run
     try:
-      return artifact.trace(
-        self._mixer,
-        batch=run.batch,
-        time=run.time,
-        dtype=self._dtype,
-        platform=platform,
-      )
+      # The operators choose their kernel for it.
+      with compiling_for(platform):
+        return artifact.trace(
+          self._mixer,
+          batch=run.batch,
+          time=run.time,
+          dtype=self._dtype,
+          platform=platform,
+        )
     except artifact.ArtifactError as error:
       raise gates.Rejected(str(error)) from error
 

@@ -1,0 +1,119 @@
+"""Compiles an Artifact for TPU topologies that are not here.
+
+Forward and backward, alone and under shard_map over the batch, as training
+runs it. In a process of its own, because of libtpu:
+`python -m asi_evolve_jax.programs.preflight TOPOLOGY... < artifact`
+prints a line of JSON a topology; the exit code is 3 without libtpu.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pallas_kernels.ahead_of_time.__main__ import NOT_CHECKED
+from pallas_kernels.ahead_of_time.compiler import Compiler, NotCheckedError
+
+
+def preflight(
+  payload: bytes, topologies: Sequence[str], timeout_s: float = 600.0
+) -> list[dict[str, Any]]:
+  """Compiles the Artifact for each topology, in another process.
+
+  Args:
+    payload: of `artifact.trace` for the platform "tpu".
+    topologies: such as "v5e:4x4"; all their devices share the batch.
+    timeout_s: for all of them.
+
+  Returns:
+    For each topology what `Compiled` holds, or "refused" and why.
+
+  Raises:
+    NotCheckedError: if libtpu is not installed.
+    RuntimeError: if the process fails.
+  """
+  command = [sys.executable, "-m", __spec__.name, *topologies]
+  done = subprocess.run(
+    command, input=payload, capture_output=True, timeout=timeout_s, check=False
+  )
+  if done.returncode == NOT_CHECKED:
+    raise NotCheckedError(done.stderr.decode().strip())
+  if done.returncode:
+    last = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
+    raise RuntimeError(f"preflight ended with {done.returncode}: {last}")
+  return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _compile(
+  compiler: Compiler, payload: bytes, topology: str
+) -> dict[str, Any]:
+  import jax
+  import jax.numpy as jnp
+  import numpy as np
+  from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+  from asi_evolve_jax.programs import artifact
+
+  mixer = artifact.load(payload)
+  header = mixer.header
+  devices = np.array(compiler.devices(topology))
+  mesh = Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
+  split, whole = PartitionSpec("data"), PartitionSpec()
+
+  def struct(shape: Any, dtype: Any, spec: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(
+      shape, dtype, sharding=NamedSharding(mesh, spec)
+    )
+
+  shape = (header.batch * devices.size, header.time, header.dim)
+  x = struct(shape, jnp.dtype(header.dtype), split)
+  params = jax.tree.map(
+    lambda p: struct(p.shape, p.dtype, whole), mixer.params
+  )
+
+  def loss(params: Any, x: jax.Array) -> jax.Array:
+    def local(params: Any, x: jax.Array) -> jax.Array:
+      return mixer.apply(params, x, jnp.float32(0.5))
+
+    y = jax.shard_map(
+      local,
+      mesh=mesh,
+      in_specs=(whole, split),
+      out_specs=split,
+      check_vma=False,
+    )(params, x)
+    return jnp.sum(y.astype(jnp.float32) ** 2)
+
+  chunks = max(1, header.time // 16)
+  compiled = compiler.compile(
+    jax.value_and_grad(loss, (0, 1)), params, x, trips=chunks
+  )
+  return dataclasses.asdict(compiled)
+
+
+def main(topologies: Sequence[str]) -> int:
+  payload = sys.stdin.buffer.read()
+  try:
+    compiler = Compiler()
+  except NotCheckedError as error:
+    print(error, file=sys.stderr)
+    return NOT_CHECKED
+  try:
+    for topology in topologies:
+      result: dict[str, Any] = {"topology": topology}
+      try:
+        result |= _compile(compiler, payload, topology)
+      except Exception as error:  # the compiler's own classes are not public
+        result["refused"] = str(error)[:2000]
+      print(json.dumps(result), flush=True)
+  finally:
+    compiler.close()
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv[1:]))
