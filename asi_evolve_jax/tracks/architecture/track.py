@@ -55,6 +55,7 @@ class ArchitectureTrack:
       preload=(
         f"{_ROOM}.trace",
         "pallas_kernels.delta_rule",
+        "pallas_kernels.dplr_delta_rule",
         "pallas_kernels.linear_attention",
         "pallas_kernels.short_conv",
       ),

@@ -79,7 +79,8 @@ class Writer:
         "from flax import nnx",
         "",
         *(
-          f"from pallas_kernels.{o} import {o}" for o in sorted(self.operators)
+          f"from pallas_kernels.{o.removeprefix('gated_')} import {o}"
+          for o in sorted(self.operators)
         ),
       ]
     )

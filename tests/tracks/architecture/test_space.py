@@ -40,13 +40,15 @@ def check_source(source):
   written = sum(bool(line.strip()) for line in lines)
   assert 40 <= written <= 160
   imported, defined, names = set(), set(), set()
-  stored, loaded = set(), set()
+  stored, loaded, operators = set(), set(), set()
   for node in ast.walk(tree):
     match node:
       case ast.Import(names=aliases):
         imported.update(alias.name for alias in aliases)
-      case ast.ImportFrom(module=module):
+      case ast.ImportFrom(module=str(module), names=aliases):
         imported.add(module)
+        if "pallas" in module:
+          operators.update(alias.name for alias in aliases)
       case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
         defined.add(name)
       case ast.Name(id=name):
@@ -57,7 +59,6 @@ def check_source(source):
   assert "TokenMixer" in defined
   # No dead code: what is defined, imported or stored is used.
   assert defined - names <= {"TokenMixer", "__init__", "__call__"}
-  operators = {m.rpartition(".")[2] for m in imported if "pallas" in m}
   assert operators <= names
   assert stored == loaded
   return program_id(source)
