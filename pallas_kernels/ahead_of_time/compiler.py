@@ -91,6 +91,7 @@ class Compiler:
       )
     self._dump = Path(tempfile.mkdtemp(prefix="tpu-schedule-"))
     os.environ.update(_ENVIRONMENT)
+    jax.config.update("jax_platforms", "cpu")  # read when jax was imported
     os.environ["LIBTPU_INIT_ARGS"] = (
       f"--xla_jf_dump_to={self._dump} --xla_jf_dump_llo_text=true"
     )

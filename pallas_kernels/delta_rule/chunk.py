@@ -15,6 +15,7 @@ from pallas_kernels.shared.decay import Decay, Reader
 from pallas_kernels.shared.products import KernelProducts
 from pallas_kernels.shared.triangular import kernel_unit_lower_inverse
 
+matrices = 2
 inverses = 1
 early = False
 
@@ -23,11 +24,15 @@ def solve(
   tokens: tuple[jax.Array, ...],
   decay: Decay | None,
   products: KernelProducts,
+  known: tuple[jax.Array, ...] = (),
 ) -> tuple[jax.Array, ...]:
-  """Returns the inverse of the system that the values solve."""
-  _, k, _, p = tokens
-  weights = decays.gram(Reader(p, strict=True), k, decay, products)
-  return (kernel_unit_lower_inverse(weights, products),)
+  """Returns the inverse of the system that the values solve, and the scores."""
+  q, k, _, p = tokens
+  readers = [Reader(q), Reader(p, strict=True)]
+  (scores,), (weights,) = decays.grams(readers, [k], decay, products)
+  if not known:
+    known = (kernel_unit_lower_inverse(weights, products),)
+  return (*known, scores)
 
 
 def forward(
@@ -39,11 +44,10 @@ def forward(
 ) -> tuple[jax.Array, jax.Array]:
   """tokens: q, k [chunk, K], v [chunk, V], p [chunk, K]."""
   q, k, v, p = tokens
-  (inverse,) = solved
+  inverse, scores = solved
   reader, eraser = Reader(q), Reader(p, strict=True)
   error = v - chunk.read(eraser, decay, state, products)
   values = products.nn(inverse, error)
-  scores = decays.gram(reader, k, decay, products)
   out = chunk.read(reader, decay, state, products)
   out = out + products.nn(scores, values)
   return out, chunk.write([k], [values], decay, state, products)
@@ -60,11 +64,10 @@ def backward(
 ) -> tuple[tuple[jax.Array, ...], Decay | None, jax.Array]:
   """The reverse of `forward`; see Recurrence in shared/chunk.py."""
   q, k, v, p = tokens
-  (inverse,) = solved
+  inverse, scores = solved
   reader, eraser = Reader(q), Reader(p, strict=True)
   error = v - chunk.read(eraser, decay, state, products)
   values = products.nn(inverse, error)
-  scores = decays.gram(reader, k, decay, products)
   dvalues = products.tn_lower(scores, dout)
   dvalues = dvalues + products.nt(
     decays.decayed(k, decays.to_end(decay)), dstate

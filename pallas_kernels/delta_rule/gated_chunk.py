@@ -14,6 +14,7 @@ from pallas_kernels.delta_rule import chunk
 from pallas_kernels.shared.decay import Decay
 from pallas_kernels.shared.products import KernelProducts
 
+matrices = chunk.matrices
 inverses = chunk.inverses
 early = chunk.early
 
@@ -22,8 +23,9 @@ def solve(
   tokens: tuple[jax.Array, ...],
   decay: Decay | None,
   products: KernelProducts,
+  known: tuple[jax.Array, ...] = (),
 ) -> tuple[jax.Array, ...]:
-  return chunk.solve(_scaled(tokens), decay, products)
+  return chunk.solve(_scaled(tokens), decay, products, known)
 
 
 def forward(

@@ -15,6 +15,7 @@ from pallas_kernels.shared.decay import Decay, Reader
 from pallas_kernels.shared.products import KernelProducts
 from pallas_kernels.shared.triangular import kernel_unit_lower_inverse
 
+matrices = 4
 inverses = 1
 early = True
 
@@ -23,12 +24,20 @@ def solve(
   tokens: tuple[jax.Array, ...],
   decay: Decay | None,
   products: KernelProducts,
+  known: tuple[jax.Array, ...] = (),
 ) -> tuple[jax.Array, ...]:
-  """Returns the inverse of the system that what p reads solves."""
-  _, _, _, p, e = tokens
-  looker = Reader(p, early=True, strict=True)
-  weights = -decays.gram(looker, e, decay, products)
-  return (kernel_unit_lower_inverse(weights, products),)
+  """Returns the inverse of the system that what p reads solves, and weights.
+
+  Those of p on k, of q on k and of q on e.
+  """
+  q, k, _, p, e = tokens
+  readers = [Reader(q), Reader(p, early=True, strict=True)]
+  (scores, erased), (looks, weights) = decays.grams(
+    readers, [k, e], decay, products
+  )
+  if not known:
+    known = (kernel_unit_lower_inverse(-weights, products),)
+  return (*known, looks, scores, erased)
 
 
 def forward(
@@ -40,14 +49,13 @@ def forward(
 ) -> tuple[jax.Array, jax.Array]:
   """tokens: q, k [chunk, K], v [chunk, V], p, e [chunk, K]."""
   q, k, v, p, e = tokens
-  (inverse,) = solved
+  inverse, looks, scores, erased = solved
   reader, looker = Reader(q), Reader(p, early=True, strict=True)
   seen = chunk.read(looker, decay, state, products)
-  seen = seen + products.nn(decays.gram(looker, k, decay, products), v)
+  seen = seen + products.nn(looks, v)
   seen = products.nn(inverse, seen)
   out = chunk.read(reader, decay, state, products)
-  out = out + products.nn(decays.gram(reader, k, decay, products), v)
-  out = out + products.nn(decays.gram(reader, e, decay, products), seen)
+  out = out + products.nn(scores, v) + products.nn(erased, seen)
   return out, chunk.write([k, e], [v, seen], decay, state, products)
 
 
@@ -62,16 +70,15 @@ def backward(
 ) -> tuple[tuple[jax.Array, ...], Decay | None, jax.Array]:
   """The reverse of `forward`; see Recurrence in shared/chunk.py."""
   q, k, v, p, e = tokens
-  (inverse,) = solved
+  inverse, looks, scores, erased = solved
   reader, looker = Reader(q), Reader(p, early=True, strict=True)
-  looks = decays.gram(looker, k, decay, products)
   seen = chunk.read(looker, decay, state, products) + products.nn(looks, v)
   seen = products.nn(inverse, seen)
   late = decays.to_end(decay)
-  dseen = products.tn_lower(decays.gram(reader, e, decay, products), dout)
+  dseen = products.tn_lower(erased, dout)
   dseen = dseen + products.nt(decays.decayed(e, late), dstate)
   dlook = products.tn_lower(inverse, dseen)
-  dv = products.tn_lower(decays.gram(reader, k, decay, products), dout)
+  dv = products.tn_lower(scores, dout)
   dv = dv + products.tn_lower(looks, dlook)
   dv = dv + products.nt(decays.decayed(k, late), dstate)
   readers, dreads = [reader, looker], [dout, dlook]

@@ -9,6 +9,7 @@ from pallas_kernels.shared import decay as decays
 from pallas_kernels.shared.decay import Decay, Reader
 from pallas_kernels.shared.products import KernelProducts
 
+matrices = 1
 inverses = 0
 early = False
 
@@ -17,10 +18,12 @@ def solve(
   tokens: tuple[jax.Array, ...],
   decay: Decay | None,
   products: KernelProducts,
+  known: tuple[jax.Array, ...] = (),
 ) -> tuple[jax.Array, ...]:
-  """Nothing to solve."""
-  del tokens, decay, products
-  return ()
+  """Returns the scores."""
+  del known
+  q, k, _ = tokens
+  return (decays.gram(Reader(q), k, decay, products),)
 
 
 def forward(
@@ -31,10 +34,9 @@ def forward(
   products: KernelProducts,
 ) -> tuple[jax.Array, jax.Array]:
   """tokens: q, k [chunk, K] and v [chunk, V]; see shared/chunk.py."""
-  del solved
   q, k, v = tokens
+  (scores,) = solved
   reader = Reader(q)
-  scores = decays.gram(reader, k, decay, products)
   out = chunk.read(reader, decay, state, products) + products.nn(scores, v)
   return out, chunk.write([k], [v], decay, state, products)
 
@@ -49,10 +51,9 @@ def backward(
   products: KernelProducts,
 ) -> tuple[tuple[jax.Array, ...], Decay | None, jax.Array]:
   """The reverse of `forward`; see Recurrence in shared/chunk.py."""
-  del solved
   q, k, v = tokens
+  (scores,) = solved
   reader = Reader(q)
-  scores = decays.gram(reader, k, decay, products)
   dv = products.tn_lower(scores, dout)
   dv = dv + products.nt(decays.decayed(k, decays.to_end(decay)), dstate)
   grads = chunk.gradients(

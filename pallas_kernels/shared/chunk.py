@@ -30,7 +30,8 @@ from pallas_kernels.shared.products import KernelProducts, Products
 class Recurrence(Protocol):
   """What an operator's `chunk.py` offers kernels; arrays are of one head."""
 
-  inverses: int  # [chunk, chunk] arrays that `solve` returns
+  matrices: int  # what `solve` returns
+  inverses: int  # how many of them, the first, are better kept than redone
   early: bool  # whether a reader reads before its token decays
 
   def solve(
@@ -38,8 +39,12 @@ class Recurrence(Protocol):
     tokens: tuple[jax.Array, ...],
     decay: Decay | None,
     products: KernelProducts,
+    known: tuple[jax.Array, ...] = (),
   ) -> tuple[jax.Array, ...]:
-    """Returns what forward and backward need and no state enters."""
+    """Returns the [chunk, chunk] arrays that no state enters.
+
+    `known` gives the inverses, if they were kept.
+    """
     ...
 
   def forward(
@@ -136,17 +141,13 @@ def gradients(
   dkeys_late = [
     decays.decayed(products.nn(value, dstate), late) for value in values
   ]
-  dkeys = list(dkeys_late)
-  dreaders = []
-  for reader, dread in zip(readers, dreads, strict=True):
+  dms = [[products.nt(dread, value) for value in values] for dread in dreads]
+  dreaders, dkeys = decays.grams_vjp(dms, readers, keys, decay, products)
+  dkeys = [a + b for a, b in zip(dkeys, dkeys_late, strict=True)]
+  for n, (reader, dread) in enumerate(zip(readers, dreads, strict=True)):
     since = decays.since_start(reader, decay)
-    dreader = decays.decayed(products.nn(dread, state), since)
-    for n, (key, value) in enumerate(zip(keys, values, strict=True)):
-      dm = products.nt(dread, value)
-      more, dkey = decays.gram_vjp(dm, reader, key, decay, products)
-      dreader = dreader + more
-      dkeys[n] = dkeys[n] + dkey
-    dreaders.append(dreader)
+    before = decays.decayed(products.nn(dread, state), since)
+    dreaders[n] = dreaders[n] + before
   ddecay, factor = None, decays.across(decay)
   if decay is not None and factor is not None:
     end = factor * jnp.sum(state * dstate, -2, keepdims=True)

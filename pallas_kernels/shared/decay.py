@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -121,48 +121,77 @@ def gram(
   reader: Reader, key: jax.Array, decay: Decay | None, products: Products
 ) -> jax.Array:
   """Returns the weights r_i . k_j e^{G_i - G_j} of earlier tokens, else 0."""
-  mask = _visible(reader, key, decay)
-  if decay is None:
-    return jnp.where(mask, products.nt(reader.x, key), 0)
-  since = _own(reader, decay)
-  if since.shape[-1] == 1:
-    weights = _weights(since, decay.total, mask)
-    return jnp.where(mask, products.nt(reader.x, key) * weights, 0)
-  parts = (
-    jnp.where(mask & pairs, products.nt(reader.x * late, key * early), 0)
-    for late, early, pairs in _levels(since, decay, reader.early)
-  )
-  return functools.reduce(operator.add, parts)
+  return grams([reader], [key], decay, products)[0][0]
 
 
-def gram_vjp(
-  dm: jax.Array,
-  reader: Reader,
-  key: jax.Array,
+def grams(
+  readers: Sequence[Reader],
+  keys: Sequence[jax.Array],
   decay: Decay | None,
   products: Products,
-) -> tuple[jax.Array, jax.Array]:
-  """Returns the gradients (dreader, dkey) of `gram` for its cotangent.
+) -> list[list[jax.Array]]:
+  """Returns `gram` of each reader with each key, by reader.
+
+  With a decay a channel all pairs pass its levels together: a kernel would
+  keep the factors of all levels for the next pair, and has no room for them.
+  """
+  masks = [_visible(reader, keys[0], decay) for reader in readers]
+
+  def at(n: int, level: _Level) -> list[jax.Array]:
+    x, seen = readers[n].x * level.late, masks[n] & level.pairs
+    rows = [products.nt(x, key * level.early) for key in keys]
+    return [jnp.where(seen, row, 0) for row in rows]
+
+  if decay is not None and decay.total.shape[-1] > 1:
+    return _over_levels(readers, decay, at)
+  out = []
+  for reader, mask in zip(readers, masks, strict=True):
+    rows = [products.nt(reader.x, key) for key in keys]
+    if decay is not None:
+      weights = _weights(_own(reader, decay), decay.total, mask)
+      rows = [row * weights for row in rows]
+    out.append([jnp.where(mask, row, 0) for row in rows])
+  return out
+
+
+def grams_vjp(
+  dms: Sequence[Sequence[jax.Array]],
+  readers: Sequence[Reader],
+  keys: Sequence[jax.Array],
+  decay: Decay | None,
+  products: Products,
+) -> tuple[list[jax.Array], list[jax.Array]]:
+  """Returns the gradients of readers and keys of `grams` for its cotangents.
 
   That of G is r . dr - k . dk, so callers get it without a product.
   """
-  mask = _visible(reader, key, decay)
-  if decay is None:
-    dm = jnp.where(mask, dm, 0)
-    return products.nn(dm, key), products.tn_lower(dm, reader.x)
-  since = _own(reader, decay)
-  if since.shape[-1] == 1:
-    dm = jnp.where(mask, dm * _weights(since, decay.total, mask), 0)
-    return products.nn(dm, key), products.tn_lower(dm, reader.x)
+  masks = [_visible(reader, keys[0], decay) for reader in readers]
 
-  def gradients(level: _Level) -> tuple[jax.Array, jax.Array]:
-    part = jnp.where(mask & level.pairs, dm, 0)
-    dreader = level.late * products.nn(part, key * level.early)
-    dkey = level.early * products.tn_lower(part, reader.x * level.late)
-    return dreader, dkey
+  def pulled(parts, x, keys):
+    dreader = functools.reduce(operator.add, map(products.nn, parts, keys))
+    return dreader, [products.tn_lower(part, x) for part in parts]
 
-  parts = map(gradients, _levels(since, decay, reader.early))
-  return functools.reduce(lambda a, b: (a[0] + b[0], a[1] + b[1]), parts)
+  def at(n: int, level: _Level) -> tuple[jax.Array, list[jax.Array]]:
+    seen = masks[n] & level.pairs
+    dreader, dkeys = pulled(
+      [jnp.where(seen, dm, 0) for dm in dms[n]],
+      readers[n].x * level.late,
+      [key * level.early for key in keys],
+    )
+    return level.late * dreader, [level.early * dkey for dkey in dkeys]
+
+  if decay is not None and decay.total.shape[-1] > 1:
+    out = _over_levels(readers, decay, at)
+  else:
+    out = []
+    for reader, mask, row in zip(readers, masks, dms, strict=True):
+      if decay is not None:
+        weights = _weights(_own(reader, decay), decay.total, mask)
+        row = [dm * weights for dm in row]
+      parts = [jnp.where(mask, dm, 0) for dm in row]
+      out.append(pulled(parts, reader.x, keys))
+  dkeys = functools.reduce(_added, [dkeys for _, dkeys in out])
+  return [dreader for dreader, _ in out], dkeys
 
 
 def gram_products(chunk: int) -> int:
@@ -244,6 +273,23 @@ class _Level(NamedTuple):
   late: jax.Array
   early: jax.Array
   pairs: jax.Array
+
+
+def _over_levels(
+  readers: Sequence[Reader], decay: Decay, at: Callable[[int, _Level], Any]
+) -> list[Any]:
+  """Returns the sums of `at(n, level)` over the levels of each reader n."""
+  sums: dict[int, Any] = {}
+  for early in sorted({reader.early for reader in readers}):
+    same = [n for n, reader in enumerate(readers) if reader.early == early]
+    levels = _levels(_own(readers[same[0]], decay), decay, early)
+    parts = ({n: at(n, level) for n in same} for level in levels)
+    sums |= functools.reduce(_added, parts)
+  return [sums[n] for n in range(len(readers))]
+
+
+def _added(a: Any, b: Any) -> Any:
+  return jax.tree.map(operator.add, a, b)
 
 
 def _levels(since: jax.Array, decay: Decay, early: bool) -> Iterator[_Level]:

@@ -4,9 +4,10 @@ A program computes one block of values of one head and loops over the chunks,
 with its part of the state in registers: blocks of programs share nothing on a
 GPU, so the state cannot pass between steps of the grid as it does on a TPU.
 Blocks of values keep the state small enough and give the device more programs.
-What no state enters (the triangular inverse, a long chain of small products)
-is computed before, by a kernel with a program for every chunk. Gradients of
-what all values share are sums over blocks, added up outside.
+What no state enters (weights between tokens, and the inverse of a delta rule, a
+long chain of small products) is computed before, by a kernel with a program
+for every chunk. Gradients of what all values share are sums over blocks, added
+up outside.
 
 This is Pallas' Triton form. JAX deprecates it from 0.11 on, but it works in
 all versions this package takes; Mosaic GPU, its successor, still moves from one
@@ -36,8 +37,8 @@ from pallas_kernels.shared.decay import Decay
 from pallas_kernels.shared.products import KernelProducts
 
 SMALLEST = 16  # rows and columns of a product of the matrix unit
-_VALUES = 64  # columns of v in a block
-_ENTRIES = 8192  # of a [chunk, K] array: 32 float32 registers of 256 threads
+_VALUES = 64  # columns of v in a block, at most
+_ENTRIES = 8192  # of an array in a program: 32 registers of 256 threads
 
 
 class Plan(NamedTuple):
@@ -79,9 +80,23 @@ class Gates(NamedTuple):
   segments: Any
 
 
-def default_chunk(key_dim: int) -> int:
-  """Returns the tokens a chunk: 64, or fewer for keys above 128."""
-  return max(SMALLEST, min(64, _ENTRIES // _power(key_dim)))
+def default_chunk(key_dim: int, channels: bool) -> int:
+  """Returns the tokens a chunk, at most 64.
+
+  Longer ones may be refused for want of shared memory.
+
+  Args:
+    key_dim: K.
+    channels: whether each channel decays by itself, which takes more arrays.
+  """
+  entries = _ENTRIES // 2 if channels else _ENTRIES
+  return max(SMALLEST, min(64, entries // _power(key_dim)))
+
+
+def _block(state: jax.Array) -> int:
+  """Returns the columns of v in a block, for a state [..., V, K]."""
+  value_dim, key_dim = state.shape[2:]
+  return max(SMALLEST, min(value_dim, _VALUES, _ENTRIES // key_dim))
 
 
 def recur(
@@ -181,9 +196,7 @@ def _solve(
   tokens: tuple[jax.Array, ...],
   gates: Gates,
 ) -> tuple[jax.Array, ...]:
-  """Returns the operator's inverses, [batch, heads, chunks, chunk, chunk]."""
-  if not recurrence.inverses:
-    return ()
+  """Returns the operator's matrices, [batch, heads, chunks, chunk, chunk]."""
   batch, time, heads, _ = tokens[0].shape
   number = time // plan.chunk
   shape = (batch, heads, number, plan.chunk, plan.chunk)
@@ -197,7 +210,7 @@ def _solve(
     (number, heads, batch),
     (tokens, gates),
     (tuple(_tokens(x) for x in tokens), _gates(gates)),
-    [(_kept_dtype(plan), shape, spec)] * recurrence.inverses,
+    [(_kept_dtype(plan), shape, spec)] * recurrence.matrices,
   )
 
 
@@ -217,7 +230,7 @@ def _forward(
   """
   batch, heads, value_dim, key_dim = state.shape
   number = tokens[0].shape[1] // plan.chunk
-  block = min(value_dim, _VALUES)
+  block = _block(state)
   v = tokens[2]
   outs = [
     (v.dtype, v.shape, _tokens(v, block)),
@@ -246,7 +259,7 @@ def _backward(recurrence, plan, tokens, gates, states, solved, dout, dlast):
   """Returns the gradients of tokens, gates and the first state."""
   batch, heads, value_dim, _ = dlast.shape
   number = tokens[0].shape[1] // plan.chunk
-  block = min(value_dim, _VALUES)
+  block = _block(dlast)
   parts = value_dim // block
 
   def shared(x, dtype):
@@ -323,8 +336,7 @@ def _call(body, plan, suffix, grid, args, specs, outs):
       out_shape=[jax.ShapeDtypeStruct(shape, x) for x, shape, _ in outs],
       compiler_params=pltriton.CompilerParams(
         num_warps=4 if plan.chunk * key_dim <= _ENTRIES // 2 else 8,
-        # Float32 tiles of two stages would not fit into shared memory.
-        num_stages=2 if plan.low else 1,
+        num_stages=1,  # two would not fit into shared memory at K = 256
       ),
       interpret=plan.interpret,
       name=kernel.__name__,

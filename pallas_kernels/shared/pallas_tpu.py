@@ -328,11 +328,12 @@ def _forward_kernel(recurrence, plan, tokens, gates, first, outs, scratch):
     parts = tuple(_head(ref, index, plan) for ref in tokens)
     decay = _decay(gates, index, plan, recurrence.early)
     solved = recurrence.solve(parts, decay, products)
+    kept = solved[: recurrence.inverses]
     out, after = recurrence.forward(parts, decay, solved, state, products)
     _put(out_ref, index, plan, plan.scale * out)
     scratch[index] = after
     if saved_refs:
-      for ref, x in zip(saved_refs, (state, *solved), strict=True):
+      for ref, x in zip(saved_refs, (state, *kept), strict=True):
         ref[index] = x
 
   @pl.when(step == pl.num_programs(2) - 1)
@@ -352,14 +353,18 @@ def _backward_kernel(
     scratch[...] = dlast[...]
 
   for index in range(plan.group):
+    products = KernelProducts(plan.low)
+    parts = tuple(_head(ref, index, plan) for ref in tokens)
+    decay = _decay(gates, index, plan, recurrence.early)
+    kept = tuple(ref[index] for ref in inverses)
     dtokens, ddecay, before = recurrence.backward(
-      tuple(_head(ref, index, plan) for ref in tokens),
-      _decay(gates, index, plan, recurrence.early),
-      tuple(ref[index] for ref in inverses),
+      parts,
+      decay,
+      recurrence.solve(parts, decay, products, kept),
       states[index],
       plan.scale * _head(dout_ref, index, plan).astype(jnp.float32),
       scratch[index],
-      KernelProducts(plan.low),
+      products,
     )
     for ref, x in zip(dtoken_refs, dtokens, strict=True):
       _put(ref, index, plan, x)

@@ -71,10 +71,7 @@ def test_forward_and_backward_lower_for_cuda(operator, decay, dim):
   )
   text = lowered.as_text()
   assert "triton" in text
-  names = ["forward", "backward"]
-  if operator != "linear_attention":
-    names.append("solve")
-  for name in names:
+  for name in ("solve", "forward", "backward"):
     assert f"{operator}_{name}" in text
 
 
