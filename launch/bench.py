@@ -48,6 +48,12 @@ _TIMES = flags.DEFINE_list(
   "times", ["256", "1024", "4096"], "kernels: lengths timed on the CPU."
 )
 
+_FORMS = flags.DEFINE_list(
+  "forms",
+  ["pallas_tpu", "xla", "deltanet-tpu"],
+  "kernels on tpu: what is compiled.",
+)
+
 COMMANDS = ("rounds", "start", "train", "kernels")
 
 
@@ -74,7 +80,10 @@ def main(argv: list[str]) -> int:
       "figures": rows,
     }
     Path(_JSON.value).write_text(json.dumps(report, indent=1) + "\n")
-  return 0
+  refused = [r for r in rows if "refused" in r and r["form"] == "pallas_tpu"]
+  if refused:
+    print(f"{len(refused)} kernels do not compile: {refused}", file=sys.stderr)
+  return 1 if refused else 0
 
 
 def _measure(command: str) -> list[dict[str, Any]]:

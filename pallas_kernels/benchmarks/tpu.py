@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from pallas_kernels.ahead_of_time.__main__ import NOT_CHECKED
+from pallas_kernels.ahead_of_time.peers import PEERS
 
 TOPOLOGIES = ("v5e:2x2", "v5p:2x2x1", "v6e:2x2")
 _MESH_TOPOLOGIES = ("v5e:4x4", "v5p:4x4x1", "v6e:4x4")
@@ -28,25 +29,40 @@ class NotCheckedError(RuntimeError):
   """libtpu is not installed."""
 
 
-def jobs(*, full: bool) -> Iterator[dict[str, Any]]:
-  """Yields the table's jobs; without `full` one small shape a mixer, v5e."""
+def jobs(forms: Sequence[str], *, full: bool) -> Iterator[dict[str, Any]]:
+  """Yields the table's jobs.
+
+  Args:
+    forms: "pallas_tpu", "xla" and peers to compile at one chip's sizes.
+    full: else one small shape a mixer, of our kernel for v5e.
+  """
   for operator, decay, mixer in MIXERS:
     base = {"operator": operator, "decay": decay}
     if not full:
       yield base | {"time": 256, "heads": 1, "mixer": mixer}
       continue
     for topology in TOPOLOGIES:
-      for implementation in ("pallas_tpu", "xla", "deltanet-tpu"):
+      for implementation in forms:
+        if (operator, decay) not in _has(implementation):
+          continue
         yield base | {
           "topology": topology,
           "implementation": implementation,
           "mixer": mixer,
         }
+    if "pallas_tpu" not in forms:
+      continue
     for topology in _MESH_TOPOLOGIES:
       sizes = {"mesh": [4, 4], "batch": 4, "heads": 16}
       yield base | {"topology": topology, **sizes, "mixer": mixer}
     for dim in (64, 256):
       yield base | {"key_dim": dim, "value_dim": dim, "mixer": mixer}
+
+
+def _has(form: str) -> Collection[tuple[str, str]]:
+  if form in PEERS:
+    return PEERS[form][1]
+  return [(operator, decay) for operator, decay, _ in MIXERS]
 
 
 def search_jobs() -> Iterator[dict[str, Any]]:

@@ -162,7 +162,13 @@ def test_chunked_equals_float64_recurrence(operator, decay, case):
   check(actual, exact(operator, args), tolerance)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+  "case",
+  [
+    case if case == "plain" else pytest.param(case, marks=pytest.mark.slow)
+    for case in CASES
+  ],
+)
 @pytest.mark.parametrize("decay", DECAYS)
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_tpu_kernel_equals_float64_recurrence(operator, decay, case):
