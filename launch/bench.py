@@ -109,10 +109,11 @@ def _kernels() -> list[dict[str, Any]]:
   if on is not None and on.startswith("tpu"):
     from pallas_kernels.benchmarks import tpu
 
-    jobs = (
-      tpu.search_jobs() if on == "tpu-search" else tpu.jobs(full=on == "tpu")
-    )
-    return list(track(tpu.run(listed := list(jobs)), total=len(listed)))
+    if on == "tpu-search":
+      jobs = list(tpu.search_jobs())
+    else:
+      jobs = list(tpu.jobs(_FORMS.value, full=on == "tpu"))
+    return list(track(tpu.run(jobs), total=len(jobs)))
   import jax
 
   from pallas_kernels.benchmarks import timing

@@ -71,9 +71,7 @@ def _compile(
 
   shape = (header.batch * devices.size, header.time, header.dim)
   x = struct(shape, jnp.dtype(header.dtype), split)
-  params = jax.tree.map(
-    lambda p: struct(p.shape, p.dtype, whole), mixer.params
-  )
+  params = jax.tree.map(lambda p: struct(p.shape, p.dtype, whole), mixer.params)
 
   def loss(params: Any, x: jax.Array) -> jax.Array:
     def local(params: Any, x: jax.Array) -> jax.Array:
