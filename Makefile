@@ -23,7 +23,8 @@ lint: $(STAMP)
 tpu-check:
 	$(MAKE) .venv-tpu/.installed VENV=.venv-tpu EXTRAS=dev,tpu-aot
 	.venv-tpu/bin/python -m launch.bench kernels --on=tpu-small
-	.venv-tpu/bin/python -m pytest -n 0 tests/tracks/architecture/test_targets.py
+	.venv-tpu/bin/python -m pytest -n 0 tests/tracks/architecture/test_targets.py \
+	  tests/pallas_kernels/test_ahead_of_time.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,0 +1,92 @@
+"""Reading the TPU compiler's schedules, and saying so where there is none."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from pallas_kernels.ahead_of_time.compiler import schedule, xla_cycles
+from pallas_kernels.benchmarks import tpu
+
+# Lines as libtpu 0.0.52 writes them, shortened: what is before and after the
+# loop is not marked, and 8 steps end at 10.
+SCHEDULE = """
+     0   :  { %s1 = inlined_call_operand.hbm [shape: f32[8,128]] }
+   0x1   :  { %7 = vsyncpa [#allocation4], 0 } /* Start region 1 */
+   0x9 LB: > { %s3 = sadd.s32 1, %s2 } /* Start region 86 */
+   0xa   : > { %v1 = vld [vmem:[%s3 + $0x68] sm:$0xff] }
+   0x34  : > {} /* End region 26 */
+ 0x3b3 PF: > { %p1 = scmp.ge.s32.totalorder %s12, 2 }
+ 0x3b9   : > { %p7 = scmp.ge.s32.totalorder %s5, 10 /* loop exit test */ }
+ 0x3bb   :  { %20 = sbr.rel (!%p7) target = $region86 }
+"""
+
+HLO = """
+%body.1 (arg: f32[8]) -> f32[8] {
+  ROOT %f = f32[8] fusion(%arg), backend_config={"estimated_cycles":"100"}
+}
+
+%other (arg: f32[8]) -> f32[8] {
+  ROOT %f = f32[8] fusion(%arg), backend_config={"estimated_cycles":"7"}
+}
+
+ENTRY %main (a: f32[8]) -> f32[8] {
+  %w = f32[8] while(%a), condition=%cond.1, body=%body.1
+  ROOT %r = f32[8] fusion(%w), backend_config={"estimated_cycles":"30"}
+}
+"""
+
+
+def test_the_cycles_of_a_step_are_the_bundles_of_the_loop():
+  kernel = schedule(SCHEDULE)
+  assert kernel.cycles == 5
+  assert kernel.steps == 8
+
+
+def test_loop_bodies_count_as_often_as_they_run():
+  assert xla_cycles(HLO, trips=16) == 16 * 100 + 7 + 30
+  assert xla_cycles(HLO, trips=1) == 137
+
+
+def test_every_table_has_every_mixer():
+  small = list(tpu.jobs(("pallas_tpu",), full=False))
+  assert len(small) == len(tpu.MIXERS)
+  full = list(tpu.jobs(("pallas_tpu", "deltanet-tpu"), full=True))
+  peer = [job for job in full if job.get("implementation") == "deltanet-tpu"]
+  assert {job["decay"] for job in peer} == {"scalar", "vector"}
+  assert {job["topology"].split(":")[0] for job in peer} == {
+    "v5e",
+    "v5p",
+    "v6e",
+  }
+
+
+def test_without_a_compiler_it_says_not_checked():
+  if importlib.util.find_spec("libtpu") is not None:
+    pytest.skip("libtpu is installed here")
+  with pytest.raises(tpu.NotCheckedError, match="not checked"):
+    list(tpu.run(list(tpu.jobs(("pallas_tpu",), full=False))))
+
+
+@pytest.mark.slow
+def test_a_block_that_tpus_do_not_take_is_refused_with_the_reason():
+  if importlib.util.find_spec("libtpu") is None:
+    pytest.skip("not checked: libtpu is not installed here")
+  # 96 of 192 columns: no multiple of 128 and not the whole array.
+  job = {"operator": "linear_attention", "key_dim": 96, "value_dim": 96}
+  job |= {"heads": 2, "time": 256, "block_heads": 1}
+  done = subprocess.run(
+    [sys.executable, "-m", "pallas_kernels.ahead_of_time"],
+    input=json.dumps(job) + "\n",
+    capture_output=True,
+    text=True,
+    timeout=300,
+    env=dict(os.environ),
+    cwd=pathlib.Path(__file__).resolve().parents[2],
+    check=True,
+  )
+  assert "block_heads=1 does not fit" in json.loads(done.stdout)["refused"]
