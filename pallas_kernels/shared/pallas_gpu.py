@@ -9,15 +9,18 @@ long chain of small products) is computed before, by a kernel with a program
 for every chunk. Gradients of what all values share are sums over blocks, added
 up outside.
 
-This is Pallas' Triton form. JAX deprecates it from 0.11 on, but it works in
-all versions this package takes; Mosaic GPU, its successor, still moves from one
+This is Pallas' Triton form. JAX deprecates it from 0.11 on, but it is in all
+versions this package takes; Mosaic GPU, its successor, still moves from one
 to the next and needs the hardware to get right what Triton decides by itself:
 layouts in registers, copies to shared memory and barriers. Triton cannot cut
 rows out of values, so those of the decay are loaded from where it lies, for
 which its running sum is taken outside too.
 
-No kernel here has run on a GPU: they are checked in the interpreter and lower
-for CUDA, and their sizes are estimates of what fits registers.
+No kernel here has run on a GPU. They are checked in the interpreter and lower
+for CUDA. Triton 3.9 compiled five of them for Hopper at the default sizes in
+bfloat16, with at most 98 KB of shared memory: the forward pass of the delta
+rule (one decay a head, dim 128) keeps to its registers; four backward passes
+(dims 128 and 256) need more than there are, 1.3 to 2.7 KB of stack a thread.
 """
 
 from __future__ import annotations
@@ -335,8 +338,8 @@ def _call(body, plan, suffix, grid, args, specs, outs):
       out_specs=[spec for _, _, spec in outs],
       out_shape=[jax.ShapeDtypeStruct(shape, x) for x, shape, _ in outs],
       compiler_params=pltriton.CompilerParams(
-        num_warps=4 if plan.chunk * key_dim <= _ENTRIES // 2 else 8,
-        num_stages=1,  # two would not fit into shared memory at K = 256
+        num_warps=4 if key_dim <= 64 else 8,
+        num_stages=1,  # loads ahead would only add to what is live
       ),
       interpret=plan.interpret,
       name=kernel.__name__,
