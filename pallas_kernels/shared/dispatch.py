@@ -165,9 +165,6 @@ def recurrence(
       f"float64."
     )
   if chosen == PALLAS_GPU:
-    if chunk_size is None:
-      channels = g is not None and g.ndim == 4
-      chunk_size = pallas_gpu.default_chunk(key_dim, channels)
     plan = _gpu_plan(name, args, scale, chunk_size, block_heads, target)
     return pallas_gpu.recur(operator.chunk, plan, args, g, segments, state)
   plan = _tpu_plan(name, args, scale, chunk_size, block_heads, target)
@@ -186,7 +183,7 @@ def _gpu_plan(
   name: str,
   tokens: tuple[jax.Array, ...],
   scale: float,
-  chunk_size: int,
+  chunk_size: int | None,
   block_heads: int | None,
   target: str,
 ) -> pallas_gpu.Plan:
@@ -195,11 +192,14 @@ def _gpu_plan(
       f"{name}: block_heads={block_heads}, but programs of GPU kernels compute "
       f"one head each; leave it None."
     )
-  time = tokens[0].shape[1]
+  _, time, _, key_dim = tokens[0].shape
+  low = all(x.dtype == jnp.bfloat16 for x in tokens if x.ndim == 4)
+  if chunk_size is None:
+    chunk_size = pallas_gpu.default_chunk(key_dim, low)
   return pallas_gpu.Plan(
     chunk=max(pallas_gpu.SMALLEST, chunks.fit_chunk(chunk_size, time)),
     scale=scale,
-    low=all(x.dtype == jnp.bfloat16 for x in tokens if x.ndim == 4),
+    low=low,
     interpret=target != "gpu",
     name=name,
   )

@@ -17,10 +17,12 @@ rows out of values, so those of the decay are loaded from where it lies, for
 which its running sum is taken outside too.
 
 No kernel here has run on a GPU. They are checked in the interpreter and lower
-for CUDA. Triton 3.9 compiled five of them for Hopper at the default sizes in
-bfloat16, with at most 98 KB of shared memory: the forward pass of the delta
-rule (one decay a head, dim 128) keeps to its registers; four backward passes
-(dims 128 and 256) need more than there are, 1.3 to 2.7 KB of stack a thread.
+for CUDA. Triton 3.9 and ptxas also compiled those of the delta rule for Hopper
+(bfloat16, dims 128 and 256; no GPU is needed), which set the sizes below: with
+fewer than 64 rows warp-group products go unused and about as much spills a
+token. Forward then spills at most 1.4 KB a thread; backward 1 to 9 KB, most
+with a decay a channel and dim 256. Shared memory reaches 188 KB of 227, in the
+backward pass of the diagonal-plus-rank-one rule.
 """
 
 from __future__ import annotations
@@ -83,17 +85,13 @@ class Gates(NamedTuple):
   segments: Any
 
 
-def default_chunk(key_dim: int, channels: bool) -> int:
-  """Returns the tokens a chunk, at most 64.
+def default_chunk(key_dim: int, low: bool) -> int:
+  """Returns the tokens a chunk: 64, the rows of a warp group's product.
 
-  Longer ones may be refused for want of shared memory.
-
-  Args:
-    key_dim: K.
-    channels: whether each channel decays by itself, which takes more arrays.
+  Float32 (not `low`) takes fewer at large dims: it needs twice the room.
   """
-  entries = _ENTRIES // 2 if channels else _ENTRIES
-  return max(SMALLEST, min(64, entries // _power(key_dim)))
+  room = _ENTRIES // 2 // _power(key_dim)
+  return 64 if low else max(SMALLEST, min(64, room))
 
 
 def _block(state: jax.Array) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import test_recurrences as recurrences
 
+from pallas_kernels.delta_rule import gated_delta_rule
 from pallas_kernels.shared import pallas_gpu
 
 DECAYS = recurrences.DECAYS
@@ -40,6 +41,29 @@ def test_kernel_equals_float64_recurrence(operator, decay):
 def test_kernel_sees_the_sequences_of_packed_rows():
   args = recurrences.draw("dplr_delta_rule", 21, decay="vector")
   check("dplr_delta_rule", args, recurrences.FLOAT32, packed=True)
+
+
+def test_a_rate_a_head_reaches_the_kernel():
+  args = recurrences.single(recurrences.draw("delta_rule", 24, time=20))
+  q, k, v, g = (args[name] for name in "qkvg")
+  beta = jax.nn.sigmoid(q[..., 0])
+
+  def gradients(implementation):
+    def value(beta):
+      out, state = gated_delta_rule(
+        q, k, v, beta, g, implementation=implementation
+      )
+      return jnp.sum(jnp.sin(out)) + jnp.sum(jnp.cos(state))
+
+    return jax.jit(jax.value_and_grad(value))(beta)
+
+  for actual, want in zip(
+    gradients("pallas_gpu"), gradients("reference"), strict=True
+  ):
+    scale = np.max(np.abs(want))
+    np.testing.assert_allclose(
+      actual, want, rtol=0, atol=recurrences.FLOAT32 * scale
+    )
 
 
 def test_values_in_blocks_add_up_in_bfloat16(monkeypatch):
