@@ -55,12 +55,12 @@ def over_shards(
       segment_ids=segment_ids,
       **options,
     )
-    moves = state[..., value_dim:]
+    moves, starts = state[..., value_dim:], None
     if segment_ids is not None:
-      moves = _cut(moves, segment_ids, axis_name)
+      starts = _starts(segment_ids, axis_name)
+      moves = jnp.where(starts, 0, moves)
     writes, moves, cut = jax.lax.all_gather(
-      (state[..., :value_dim], moves, _starts(segment_ids, axis_name)),
-      axis_name,
+      (state[..., :value_dim], moves, starts), axis_name
     )
 
     def visit(before, shard):
@@ -80,17 +80,10 @@ def over_shards(
   return run
 
 
-def _starts(segment_ids: jax.Array | None, axis_name: str) -> jax.Array | None:
+def _starts(segment_ids: jax.Array, axis_name: str) -> jax.Array:
   """Returns whether this shard begins a sequence, [batch, 1, 1, 1]."""
-  if segment_ids is None:
-    return None
   ends = jax.lax.all_gather(segment_ids[:, -1], axis_name)
   index = jax.lax.axis_index(axis_name)
   previous = ends[jnp.maximum(index - 1, 0)]
   starts = (index > 0) & (previous != segment_ids[:, 0])
   return starts[:, None, None, None]
-
-
-def _cut(moves: jax.Array, segment_ids: jax.Array, axis_name: str) -> jax.Array:
-  """Returns no transition for shards that begin a sequence."""
-  return jnp.where(_starts(segment_ids, axis_name), 0, moves)
