@@ -260,7 +260,9 @@ def _visible(reader: Reader, key: jax.Array, decay: Decay | None) -> jax.Array:
 
 def _block(index: jax.Array, block: int) -> jax.Array:
   """index // block for a power of two (// asks TPUs which kind they are)."""
-  return jax.lax.shift_right_logical(index, block.bit_length() - 1)
+  # An amount of the same dtype: with 64 bits enabled a number would have 64.
+  places = jax.lax.full_like(index, block.bit_length() - 1)
+  return jax.lax.shift_right_logical(index, places)
 
 
 def _weights(since: jax.Array, total: jax.Array, mask: jax.Array) -> jax.Array:
