@@ -87,7 +87,7 @@ def default_chunk(dims: Sequence[int]) -> int:
 def default_group(heads: int, dims: Sequence[int]) -> int:
   """Returns the heads a program computes side by side, by the same table."""
   groups = [n for n in range(1, heads + 1) if fits(n, heads, dims)]
-  return next((n for n in groups if n * max(dims) >= 2 * LANES), groups[-1])
+  return next((n for n in groups if n * max(dims) >= 4 * LANES), groups[-1])
 
 
 def recur(
