@@ -20,6 +20,7 @@ CONFIGS = (
   ("architecture", "random"),
   ("circle_packing", ""),
   ("circle_packing", "smoke"),
+  ("ladder_study", ""),
 )
 
 
