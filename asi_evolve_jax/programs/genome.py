@@ -27,6 +27,8 @@ class Gene:
     default: value held while `active` says no.
     ordered: whether neighbours in `values` are alike (a step is a small move).
     active: whether the gene matters in a genome; None: always.
+    schedule: whether it changes how fast the Program runs and nothing of what
+      it computes; see Space.schedule.
     doc: what it chooses, one line, used in motivations.
   """
 
@@ -35,6 +37,7 @@ class Gene:
   default: Any
   ordered: bool = False
   active: Callable[[Mapping[str, Any]], bool] | None = None
+  schedule: bool = False
   doc: str = ""
 
 
@@ -57,9 +60,22 @@ def feature(gene: str, value: Any) -> str:
 
 
 class Space(abc.ABC):
-  """A track's symbolic search space."""
+  """A track's symbolic search space.
+
+  Attributes:
+    genes: all of them, in the order of their conditions.
+    schedule: whether schedule genes are searched. Where the score does not
+      look at speed they are choices without an effect, which would take moves
+      and regressors from genes that have one: a search then leaves them as
+      they are and sees no features of them.
+  """
 
   genes: tuple[Gene, ...]
+  schedule: bool = False
+
+  def searched(self) -> tuple[Gene, ...]:
+    """Returns the genes that a search may change."""
+    return tuple(g for g in self.genes if self.schedule or not g.schedule)
 
   @abc.abstractmethod
   def render(self, genome: Genome) -> str:
@@ -95,14 +111,14 @@ class Space(abc.ABC):
     return fixed
 
   def sample(self, rng: random.Random) -> Genome:
-    """Draws every active gene uniformly."""
-    genome = {g.name: rng.choice(g.values) for g in self.genes}
+    """Draws every active gene that is searched uniformly."""
+    genome = {g.name: rng.choice(g.values) for g in self.searched()}
     return self.repair(genome)
 
   def moves(self, genome: Genome) -> list[Move]:
     """Returns all single-gene changes that alter the canonical genome."""
     moves = []
-    for gene in self.genes:
+    for gene in self.searched():
       if gene.active is not None and not gene.active(genome):
         continue
       for value in gene.values:
@@ -124,7 +140,7 @@ class Space(abc.ABC):
     """Returns the features of a genome's active genes, for regressions."""
     return tuple(
       feature(g.name, genome[g.name])
-      for g in self.genes
+      for g in self.searched()
       if g.active is None or g.active(genome)
     )
 

@@ -13,6 +13,7 @@ backward products read them.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ from pallas_kernels.shared import chunk as linear
 from pallas_kernels.shared import chunks
 from pallas_kernels.shared import decay as decays
 from pallas_kernels.shared.decay import Decay, Reader
-from pallas_kernels.shared.products import XLA
+from pallas_kernels.shared.products import XlaProducts
 from pallas_kernels.shared.triangular import unit_lower_inverse
 
 
@@ -36,12 +37,14 @@ def delta_rule(
   segments: jax.Array | None,
   scale: float,
   chunk_size: int,
+  products: XlaProducts,
 ) -> tuple[jax.Array, jax.Array]:
   """The recurrence of reference.py; accumulates in the dtype of `state`."""
   dtype = state.dtype
   time = q.shape[1]
   chunk = chunks.fit_chunk(chunk_size, time)
   out, state = _chunked(
+    products,
     chunks.split(q, chunk, dtype) * scale,
     chunks.split(k, chunk, dtype),
     chunks.split(v, chunk, dtype),
@@ -52,8 +55,9 @@ def delta_rule(
   return chunks.join(out, time, v.dtype), state
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _chunked(
+  products: XlaProducts,
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
@@ -61,10 +65,11 @@ def _chunked(
   decay: Decay | None,
   state: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  return _forward(q, k, v, p, decay, state)[0]
+  return _forward(products, q, k, v, p, decay, state)[0]
 
 
 def _forward(
+  products: XlaProducts,
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
@@ -75,28 +80,32 @@ def _forward(
   chunk = q.shape[-2]
   reader, eraser = Reader(q), Reader(p, strict=True)
   since = decays.since_start(reader, decay)
-  scores = decays.gram(reader, k, decay, XLA)
-  inverse = unit_lower_inverse(decays.gram(eraser, k, decay, XLA), XLA)
-  w = XLA.nn(inverse, decays.decayed(p, since))
+  scores = decays.gram(reader, k, decay, products)
+  inverse = unit_lower_inverse(
+    decays.gram(eraser, k, decay, products), products
+  )
+  w = products.nn(inverse, decays.decayed(p, since))
   rows = jnp.concatenate([w, decays.decayed(q, since)], axis=-2)
   k_late = decays.decayed(k, decays.to_end(decay)).mT
 
   def visit(s, xs):
     rows, u, k_late, factor = xs
-    read = XLA.nn(rows, s)
+    read = products.nn(rows, s)
     values = u - read[..., :chunk, :]
-    after = decays.carried(s, factor) + XLA.nn(k_late, values)
+    after = decays.carried(s, factor) + products.nn(k_late, values)
     return after, (s.mT, values, read[..., chunk:, :])
 
-  xs = (rows, XLA.nn(inverse, v), k_late, chunks.factor(decay))
+  xs = (rows, products.nn(inverse, v), k_late, chunks.factor(decay))
   last, (states, values, read) = jax.lax.scan(visit, state, xs)
-  out = read + XLA.nn(scores, values)
+  out = read + products.nn(scores, values)
   saved = (q, k, p, decay, states, inverse, scores, w, values)
   return (out, last), saved
 
 
 def _backward(
-  saved: tuple[Any, ...], cotangents: tuple[jax.Array, jax.Array]
+  products: XlaProducts,
+  saved: tuple[Any, ...],
+  cotangents: tuple[jax.Array, jax.Array],
 ) -> tuple[Any, ...]:
   q, k, p, decay, states, inverse, scores, w, values = saved
   dout, dlast = cotangents
@@ -104,23 +113,30 @@ def _backward(
 
   def visit(ds, xs):
     k_late, q_read, w, dvalues, dout, factor = xs
-    dvalues = dvalues + XLA.nn(k_late, ds)
-    before = XLA.nn(q_read, dout) - XLA.nn(w, dvalues)
+    dvalues = dvalues + products.nn(k_late, ds)
+    before = products.nn(q_read, dout) - products.nn(w, dvalues)
     return before + decays.carried(ds, factor), (ds.mT, dvalues)
 
   xs = (
     decays.decayed(k, decays.to_end(decay)),
     decays.decayed(q, decays.since_start(reader, decay)).mT,
     w.mT,
-    XLA.tn_lower(scores, dout),
+    products.tn_lower(scores, dout),
     dout,
     chunks.factor(decay),
   )
   dstate, (dstates, dvalues) = jax.lax.scan(visit, dlast, xs, reverse=True)
-  dv = XLA.tn_lower(inverse, dvalues)
+  dv = products.tn_lower(inverse, dvalues)
   # The values lose what p reads, in the chunk and in the state alike.
   grads = linear.gradients(
-    [reader, eraser], [dout, -dv], [k], [values], decay, states, dstates, XLA
+    [reader, eraser],
+    [dout, -dv],
+    [k],
+    [values],
+    decay,
+    states,
+    dstates,
+    products,
   )
   (dq, dp), (dk,) = grads.readers, grads.keys
   return dq, dk, dv, dp, grads.decay, dstate

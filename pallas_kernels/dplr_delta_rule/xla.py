@@ -10,6 +10,7 @@ backward pass is written out and has the same shape.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from pallas_kernels.shared import chunk as linear
 from pallas_kernels.shared import chunks
 from pallas_kernels.shared import decay as decays
 from pallas_kernels.shared.decay import Decay, Reader
-from pallas_kernels.shared.products import XLA
+from pallas_kernels.shared.products import XlaProducts
 from pallas_kernels.shared.triangular import unit_lower_inverse
 
 
@@ -34,6 +35,7 @@ def dplr_delta_rule(
   segments: jax.Array | None,
   scale: float,
   chunk_size: int,
+  products: XlaProducts,
 ) -> tuple[jax.Array, jax.Array]:
   """The recurrence of reference.py; accumulates in the dtype of `state`."""
   dtype = state.dtype
@@ -41,12 +43,13 @@ def dplr_delta_rule(
   chunk = chunks.fit_chunk(chunk_size, time)
   q, k, values, p, e = (chunks.split(x, chunk, dtype) for x in (q, k, v, p, e))
   decay = chunks.running_decay(g, segments, chunk, dtype, early=True)
-  out, state = _chunked(q * scale, k, values, p, e, decay, state)
+  out, state = _chunked(products, q * scale, k, values, p, e, decay, state)
   return chunks.join(out, time, v.dtype), state
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _chunked(
+  products: XlaProducts,
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
@@ -55,10 +58,11 @@ def _chunked(
   decay: Decay | None,
   state: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  return _forward(q, k, v, p, e, decay, state)[0]
+  return _forward(products, q, k, v, p, e, decay, state)[0]
 
 
 def _forward(
+  products: XlaProducts,
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
@@ -69,38 +73,42 @@ def _forward(
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[Any, ...]]:
   chunk = q.shape[-2]
   reader, looker = Reader(q), Reader(p, early=True, strict=True)
-  inverse = unit_lower_inverse(-decays.gram(looker, e, decay, XLA), XLA)
-  looks = decays.gram(looker, k, decay, XLA)
-  w = XLA.nn(inverse, decays.decayed(p, decays.since_start(looker, decay)))
+  inverse = unit_lower_inverse(
+    -decays.gram(looker, e, decay, products), products
+  )
+  looks = decays.gram(looker, k, decay, products)
+  w = products.nn(inverse, decays.decayed(p, decays.since_start(looker, decay)))
   q_read = decays.decayed(q, decays.since_start(reader, decay))
   late = decays.to_end(decay)
   keys = [decays.decayed(x, late) for x in (k, e)]
 
   def visit(s, xs):
     rows, u, v, keys, factor = xs
-    read = XLA.nn(rows, s)
+    read = products.nn(rows, s)
     seen = u + read[..., :chunk, :]
-    wrote = XLA.nn(keys, jnp.concatenate([v, seen], axis=-2))
+    wrote = products.nn(keys, jnp.concatenate([v, seen], axis=-2))
     after = decays.carried(s, factor) + wrote
     return after, (s.mT, seen, read[..., chunk:, :])
 
   xs = (
     jnp.concatenate([w, q_read], axis=-2),
-    XLA.nn(inverse, XLA.nn(looks, v)),
+    products.nn(inverse, products.nn(looks, v)),
     v,
     jnp.concatenate(keys, axis=-2).mT,
     chunks.factor(decay),
   )
   last, (states, seen, read) = jax.lax.scan(visit, state, xs)
-  scores = decays.gram(reader, k, decay, XLA)
-  erased = decays.gram(reader, e, decay, XLA)
-  out = read + XLA.nn(scores, v) + XLA.nn(erased, seen)
+  scores = decays.gram(reader, k, decay, products)
+  erased = decays.gram(reader, e, decay, products)
+  out = read + products.nn(scores, v) + products.nn(erased, seen)
   weights = (inverse, looks, scores, erased)
   return (out, last), (q, k, v, p, e, decay, states, seen, w, weights)
 
 
 def _backward(
-  saved: tuple[Any, ...], cotangents: tuple[jax.Array, jax.Array]
+  products: XlaProducts,
+  saved: tuple[Any, ...],
+  cotangents: tuple[jax.Array, jax.Array],
 ) -> tuple[Any, ...]:
   q, k, v, p, e, decay, states, seen, w, weights = saved
   inverse, looks, scores, erased = weights
@@ -110,22 +118,22 @@ def _backward(
 
   def visit(ds, xs):
     e_late, q_read, w, dseen, dout, factor = xs
-    dseen = dseen + XLA.nn(e_late, ds)
-    before = XLA.nn(q_read, dout) + XLA.nn(w, dseen)
+    dseen = dseen + products.nn(e_late, ds)
+    before = products.nn(q_read, dout) + products.nn(w, dseen)
     return before + decays.carried(ds, factor), (ds.mT, dseen)
 
   xs = (
     decays.decayed(e, late),
     decays.decayed(q, decays.since_start(reader, decay)).mT,
     w.mT,
-    XLA.tn_lower(erased, dout),
+    products.tn_lower(erased, dout),
     dout,
     chunks.factor(decay),
   )
   dstate, (dstates, dseen) = jax.lax.scan(visit, dlast, xs, reverse=True)
-  dlook = XLA.tn_lower(inverse, dseen)
-  dv = XLA.tn_lower(scores, dout) + XLA.tn_lower(looks, dlook)
-  dv = dv + XLA.nt(decays.decayed(k, late), dstates)
+  dlook = products.tn_lower(inverse, dseen)
+  dv = products.tn_lower(scores, dout) + products.tn_lower(looks, dlook)
+  dv = dv + products.nt(decays.decayed(k, late), dstates)
   grads = linear.gradients(
     [reader, looker],
     [dout, dlook],
@@ -134,7 +142,7 @@ def _backward(
     decay,
     states,
     dstates,
-    XLA,
+    products,
   )
   (dq, dp), (dk, de) = grads.readers, grads.keys
   return dq, dk, dv, dp, de, grads.decay, dstate

@@ -10,6 +10,7 @@ from pallas_kernels.shared.cost import (
   check_convention,
   decay_entries,
 )
+from pallas_kernels.shared.products import SUB_CHUNK
 
 
 def forward_cost(
@@ -21,6 +22,7 @@ def forward_cost(
   *,
   decay_kind: str = "none",
   chunk_size: int = 16,
+  sub_chunk: int = SUB_CHUNK,
   convention: str = CHUNKED,
   itemsize: int = 4,
 ) -> Cost:
@@ -29,7 +31,7 @@ def forward_cost(
   Args:
     batch, time, heads, key_dim, value_dim: sizes of the arguments.
     decay_kind: "none", "scalar" or "vector".
-    chunk_size: as in the operator.
+    chunk_size, sub_chunk: as in the operator.
     convention: "chunked" or "recurrent".
     itemsize: bytes an entry of the arguments and the output has.
 
@@ -47,7 +49,7 @@ def forward_cost(
     flops = tokens * state * (4 + (entries > 0))
     return Cost(flops, moved)
   chunk = chunks.fit_chunk(chunk_size, time)
-  grams = decay.gram_products(chunk) if decay_kind == "vector" else 1
+  grams = decay.gram_products(chunk, sub_chunk) if decay_kind == "vector" else 1
   size = chunk * chunk
   # Scores and their product with v, then the read and update of the state.
   inside = grams * size * key_dim + size * value_dim

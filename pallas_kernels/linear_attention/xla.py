@@ -11,6 +11,7 @@ transposed, as its products read them.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from pallas_kernels.shared import chunk as linear
 from pallas_kernels.shared import chunks
 from pallas_kernels.shared import decay as decays
 from pallas_kernels.shared.decay import Decay, Reader
-from pallas_kernels.shared.products import XLA
+from pallas_kernels.shared.products import XlaProducts
 
 
 def linear_attention(
@@ -31,12 +32,14 @@ def linear_attention(
   segments: jax.Array | None,
   scale: float,
   chunk_size: int,
+  products: XlaProducts,
 ) -> tuple[jax.Array, jax.Array]:
   """The recurrence of reference.py; accumulates in the dtype of `state`."""
   dtype = state.dtype
   time = q.shape[1]
   chunk = chunks.fit_chunk(chunk_size, time)
   out, state = _chunked(
+    products,
     chunks.split(q, chunk, dtype) * scale,
     chunks.split(k, chunk, dtype),
     chunks.split(v, chunk, dtype),
@@ -46,30 +49,32 @@ def linear_attention(
   return chunks.join(out, time, v.dtype), state
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _chunked(
+  products: XlaProducts,
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
   decay: Decay | None,
   state: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  return _forward(q, k, v, decay, state)[0]
+  return _forward(products, q, k, v, decay, state)[0]
 
 
 def _forward(
+  products: XlaProducts,
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
   decay: Decay | None,
   state: jax.Array,
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[Any, ...]]:
-  scores = decays.gram(Reader(q), k, decay, XLA)
+  scores = decays.gram(Reader(q), k, decay, products)
 
   def visit(s, xs):
     q_read, k_late, v, factor = xs
-    after = decays.carried(s, factor) + XLA.nn(k_late, v)
-    return after, (s.mT, XLA.nn(q_read, s))
+    after = decays.carried(s, factor) + products.nn(k_late, v)
+    return after, (s.mT, products.nn(q_read, s))
 
   xs = (
     decays.decayed(q, decays.since_start(Reader(q), decay)),
@@ -78,12 +83,14 @@ def _forward(
     chunks.factor(decay),
   )
   last, (states, read) = jax.lax.scan(visit, state, xs)
-  out = read + XLA.nn(scores, v)
+  out = read + products.nn(scores, v)
   return (out, last), (q, k, v, decay, states, scores)
 
 
 def _backward(
-  saved: tuple[Any, ...], cotangents: tuple[jax.Array, jax.Array]
+  products: XlaProducts,
+  saved: tuple[Any, ...],
+  cotangents: tuple[jax.Array, jax.Array],
 ) -> tuple[Any, ...]:
   q, k, v, decay, states, scores = saved
   dout, dlast = cotangents
@@ -91,8 +98,8 @@ def _backward(
 
   def visit(ds, xs):
     q_read, k_late, dout, factor = xs
-    before = decays.carried(ds, factor) + XLA.nn(q_read, dout)
-    return before, (ds.mT, XLA.nn(k_late, ds))
+    before = decays.carried(ds, factor) + products.nn(q_read, dout)
+    return before, (ds.mT, products.nn(k_late, ds))
 
   xs = (
     decays.decayed(q, decays.since_start(reader, decay)).mT,
@@ -101,9 +108,9 @@ def _backward(
     chunks.factor(decay),
   )
   dstate, (dstates, dv) = jax.lax.scan(visit, dlast, xs, reverse=True)
-  dv = dv + XLA.tn_lower(scores, dout)
+  dv = dv + products.tn_lower(scores, dout)
   grads = linear.gradients(
-    [reader], [dout], [k], [v], decay, states, dstates, XLA
+    [reader], [dout], [k], [v], decay, states, dstates, products
   )
   return *grads.readers, *grads.keys, dv, grads.decay, dstate
 

@@ -11,6 +11,7 @@ import numpy as np
 # Smallest log decay of one step. e^-30 is 1e-13, so in float32 nothing is left
 # of the state, and a decay of exactly 0 (g = -inf) is welcome too.
 DECAY_FLOOR = -30.0
+SUB_CHUNKS = (1, 2, 4)
 
 
 def check_recurrence(
@@ -86,6 +87,25 @@ def check_recurrence(
       raise TypeError(
         f"{operator}: {name} must be floating, got {array.dtype}."
       )
+
+
+def check_schedule(
+  operator: str, block_heads: int | None, sub_chunk: int
+) -> None:
+  """Checks the choices of a schedule; see dispatch.recurrence.
+
+  Raises:
+    ValueError: if one of them is no number that means anything.
+  """
+  if block_heads is not None and block_heads < 1:
+    raise ValueError(
+      f"{operator}: block_heads must be at least 1, got {block_heads}."
+    )
+  if sub_chunk not in SUB_CHUNKS:
+    raise ValueError(
+      f"{operator}: sub_chunk must be one of {SUB_CHUNKS}, got {sub_chunk}: "
+      "with more tokens the factors of a strong decay overflow."
+    )
 
 
 def accumulation_dtype(*arrays: jax.Array | None) -> np.dtype:

@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.shared.products import Products
+from pallas_kernels.shared.products import SUB_CHUNK, Products
 
 _FAR = -1e30  # an exponent whose exp is 0; the mask goes in before exp
-_BLOCK = 4  # tokens that share one reference token with those on both sides
 _SUBLANES = 8  # rows of a TPU tile: finer blocks are picked inside one
 
 
@@ -143,7 +142,7 @@ def grams(
     return [jnp.where(seen, row, 0) for row in rows]
 
   if decay is not None and decay.total.shape[-1] > 1:
-    return _over_levels(readers, decay, at)
+    return _over_levels(readers, decay, at, products.sub_chunk)
   out = []
   for reader, mask in zip(readers, masks, strict=True):
     rows = [products.nt(reader.x, key) for key in keys]
@@ -181,7 +180,7 @@ def grams_vjp(
     return level.late * dreader, [level.early * dkey for dkey in dkeys]
 
   if decay is not None and decay.total.shape[-1] > 1:
-    out = _over_levels(readers, decay, at)
+    out = _over_levels(readers, decay, at, products.sub_chunk)
   else:
     out = []
     for reader, mask, row in zip(readers, masks, dms, strict=True):
@@ -194,9 +193,9 @@ def grams_vjp(
   return [dreader for dreader, _ in out], dkeys
 
 
-def gram_products(chunk: int) -> int:
+def gram_products(chunk: int, sub_chunk: int = SUB_CHUNK) -> int:
   """Returns the matrix products of one `gram` with a decay a channel."""
-  return 1 + max(0, (chunk // _BLOCK).bit_length() - 1)
+  return 1 + max(0, (chunk // sub_chunk).bit_length() - 1)
 
 
 def iota(shape: tuple[int, ...], axis: int) -> jax.Array:
@@ -278,13 +277,16 @@ class _Level(NamedTuple):
 
 
 def _over_levels(
-  readers: Sequence[Reader], decay: Decay, at: Callable[[int, _Level], Any]
+  readers: Sequence[Reader],
+  decay: Decay,
+  at: Callable[[int, _Level], Any],
+  sub_chunk: int,
 ) -> list[Any]:
   """Returns the sums of `at(n, level)` over the levels of each reader n."""
   sums: dict[int, Any] = {}
   for early in sorted({reader.early for reader in readers}):
     same = [n for n, reader in enumerate(readers) if reader.early == early]
-    levels = _levels(_own(readers[same[0]], decay), decay, early)
+    levels = _levels(_own(readers[same[0]], decay), decay, early, sub_chunk)
     parts = ({n: at(n, level) for n in same} for level in levels)
     sums |= functools.reduce(_added, parts)
   return [sums[n] for n in range(len(readers))]
@@ -294,7 +296,9 @@ def _added(a: Any, b: Any) -> Any:
   return jax.tree.map(operator.add, a, b)
 
 
-def _levels(since: jax.Array, decay: Decay, early: bool) -> Iterator[_Level]:
+def _levels(
+  since: jax.Array, decay: Decay, early: bool, sub_chunk: int
+) -> Iterator[_Level]:
   """Splits the pairs of a chunk into levels with a reference token each.
 
   exp(G_i - G_j) for each channel is no matrix product of tokens, but
@@ -302,13 +306,15 @@ def _levels(since: jax.Array, decay: Decay, early: bool) -> Iterator[_Level]:
   neither factor exceeds 1. At the level of half-width h the chunk is cut into
   blocks of 2h tokens; a key of the first half and a reader of the second half
   of the same block have its middle between them (sub-chunks as in GLA,
-  arXiv:2312.06635, section 4.3, at every scale). In blocks of four tokens the
-  second one serves all pairs, with factors of at most e^60.
+  arXiv:2312.06635, section 4.3, at every scale). In blocks of `sub_chunk`
+  tokens the middle one serves all pairs: in blocks of four with factors of at
+  most e^60, in blocks of eight they could overflow.
 
   Args:
     since: log decay to each reader.
     decay: of the chunk; its total is the log decay to each writer.
     early: whether they differ.
+    sub_chunk: tokens of the smallest blocks, a power of two up to 4.
 
   Yields:
     For each level the factor of readers and that of writers, [..., chunk, K],
@@ -321,7 +327,7 @@ def _levels(since: jax.Array, decay: Decay, early: bool) -> Iterator[_Level]:
   if decay.rows is not None:
     pick = decay.rows.picked
   token = iota((chunk, width), 0)
-  block = min(_BLOCK, chunk)
+  block = min(sub_chunk, chunk)
   middle = pick(block, (block - 1) // 2)
   yield _Level(
     jnp.exp(since - middle),

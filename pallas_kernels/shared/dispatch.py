@@ -13,6 +13,7 @@ from pallas_kernels.shared import arguments, chunks, pallas_gpu, pallas_tpu
 from pallas_kernels.shared import target as targets
 from pallas_kernels.shared.chunk import Recurrence
 from pallas_kernels.shared.cost import Cost
+from pallas_kernels.shared.products import SUB_CHUNK, XlaProducts
 
 XLA = "xla"
 REFERENCE = "reference"
@@ -30,7 +31,7 @@ class Operator(NamedTuple):
   Attributes:
     name: for messages and kernels.
     reference, xla: take the tokens, the rates, g, the state, segments, the
-      scale and (xla) the chunk size.
+      scale and (xla) the chunk size and how products are taken.
     chunk: its `chunk.py`, for the kernels.
     cost: its `forward_cost`.
   """
@@ -88,10 +89,14 @@ def recurrence(
   scale: float | None = None,
   chunk_size: int | None = None,
   block_heads: int | None = None,
+  sub_chunk: int = SUB_CHUNK,
   implementation: str | None = None,
   target: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Checks the arguments of an operator and runs one of its forms.
+
+  chunk_size, block_heads and sub_chunk choose a schedule: they change how fast
+  it is, and nothing but roundings in what is computed.
 
   Args:
     operator: what to compute.
@@ -105,8 +110,14 @@ def recurrence(
       and the final state to the last.
     scale: factor of the output; None is K ** -0.5.
     chunk_size: tokens a chunk, a power of two; None is what suits the form.
-    block_heads: heads that one program of a TPU kernel computes; None
-      likewise. Programs of GPU kernels compute one.
+      Longer than the sequence counts as the sequence.
+    block_heads: heads that one program of a TPU kernel computes side by side,
+      at least 1; None is what suits it. As many as TPUs take: the most that
+      divide the heads and fill whole tiles, or the fewest beyond. Programs of
+      GPU kernels compute one, and the XLA form has none.
+    sub_chunk: tokens of a chunk that share one reference token where a decay
+      a channel weighs pairs: 4 takes the fewest products, 2 and 1 keep
+      factors nearer to 1. Nothing else looks at it.
     implementation: "xla"; "pallas_tpu", "pallas_gpu" (not yet run on a GPU);
       "reference" (token by token); or None, the best for the target, which is
       "xla" on a GPU. A kernel for another target than the given one runs in
@@ -125,6 +136,7 @@ def recurrence(
   arguments.check_recurrence(
     name, tokens, g, initial_state, segment_ids, chunk_size
   )
+  arguments.check_schedule(name, block_heads, sub_chunk)
   rates = dict(rates or {})
   for rate, x in rates.items():
     shape = tokens["v"].shape[:3]
@@ -158,16 +170,19 @@ def recurrence(
     return operator.reference(*args, g, state, segments, scale)
   if chosen == XLA:
     chunk = _XLA_CHUNK if chunk_size is None else chunk_size
-    return operator.xla(*args, g, state, segments, scale, chunk)
+    products = XlaProducts(sub_chunk)
+    return operator.xla(*args, g, state, segments, scale, chunk, products)
   if dtype != jnp.float32:
     raise TypeError(
       f"{name}: kernels compute in float32; use implementation={XLA!r} for "
       f"float64."
     )
   if chosen == PALLAS_GPU:
-    plan = _gpu_plan(name, args, scale, chunk_size, block_heads, target)
+    plan = _gpu_plan(name, args, scale, chunk_size, sub_chunk, target)
     return pallas_gpu.recur(operator.chunk, plan, args, g, segments, state)
-  plan = _tpu_plan(name, args, scale, chunk_size, block_heads, target)
+  plan = _tpu_plan(
+    name, args, scale, chunk_size, block_heads, sub_chunk, target
+  )
   return pallas_tpu.recur(
     operator.chunk,
     plan,
@@ -184,14 +199,9 @@ def _gpu_plan(
   tokens: tuple[jax.Array, ...],
   scale: float,
   chunk_size: int | None,
-  block_heads: int | None,
+  sub_chunk: int,
   target: str,
 ) -> pallas_gpu.Plan:
-  if block_heads not in (None, 1):
-    raise ValueError(
-      f"{name}: block_heads={block_heads}, but programs of GPU kernels compute "
-      f"one head each; leave it None."
-    )
   _, time, _, key_dim = tokens[0].shape
   low = all(x.dtype == jnp.bfloat16 for x in tokens if x.ndim == 4)
   if chunk_size is None:
@@ -200,8 +210,9 @@ def _gpu_plan(
     chunk=max(pallas_gpu.SMALLEST, chunks.fit_chunk(chunk_size, time)),
     scale=scale,
     low=low,
-    interpret=target != "gpu",
+    interpret=target != "gpu" or targets.interpreted(),
     name=name,
+    sub_chunk=sub_chunk,
   )
 
 
@@ -211,6 +222,7 @@ def _tpu_plan(
   scale: float,
   chunk_size: int | None,
   block_heads: int | None,
+  sub_chunk: int,
   target: str,
 ) -> pallas_tpu.Plan:
   _, time, heads, _ = tokens[0].shape
@@ -220,21 +232,16 @@ def _tpu_plan(
   chunk = max(pallas_tpu.SMALLEST_CHUNK, chunks.fit_chunk(chunk_size, time))
   if block_heads is None:
     block_heads = pallas_tpu.default_group(heads, dims)
-  if not pallas_tpu.fits(block_heads, heads, dims):
-    raise ValueError(
-      f"{name}: block_heads={block_heads} does not fit {heads} heads of dims "
-      f"{dims}: it must divide the heads, and times each dim be a multiple of "
-      f"{pallas_tpu.LANES} unless it is all heads."
-    )
   low = all(x.dtype == jnp.bfloat16 for x in tokens if x.ndim == 4)
   return pallas_tpu.Plan(
     heads=heads,
     chunk=chunk,
-    group=block_heads,
+    group=pallas_tpu.fit_group(block_heads, heads, dims),
     scale=scale,
     low=low,
-    interpret=target != "tpu",
+    interpret=target != "tpu" or targets.interpreted(),
     name=name,
+    sub_chunk=sub_chunk,
   )
 
 
@@ -254,6 +261,7 @@ def _costs(
     tokens[2].shape[-1],
     decay_kind=kind,
     chunk_size=plan.chunk,
+    sub_chunk=plan.sub_chunk,
     itemsize=tokens[0].dtype.itemsize,
   )
   exps = 0 if g is None else g.size * 4

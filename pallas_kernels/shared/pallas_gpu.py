@@ -39,7 +39,7 @@ from jax.experimental.pallas import triton as pltriton
 from pallas_kernels.shared import decay as decays
 from pallas_kernels.shared.chunk import Recurrence
 from pallas_kernels.shared.decay import Decay
-from pallas_kernels.shared.products import KernelProducts
+from pallas_kernels.shared.products import SUB_CHUNK, KernelProducts
 
 SMALLEST = 16  # rows and columns of a product of the matrix unit
 _VALUES = 64  # columns of v in a block, at most
@@ -55,6 +55,7 @@ class Plan(NamedTuple):
     low: products of bfloat16 operands; see KernelProducts.
     interpret: whether this process has no GPU to run on.
     name: of the kernels, as compilers and profilers show it.
+    sub_chunk: tokens that share a reference token; see decay.py.
   """
 
   chunk: int
@@ -62,14 +63,17 @@ class Plan(NamedTuple):
   low: bool
   interpret: bool
   name: str
+  sub_chunk: int = SUB_CHUNK
 
   @property
   def products(self) -> KernelProducts:
     """Float32 operands go as three TF32 each, which errs by about 2^-21."""
     exact = jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3
     if self.interpret:  # CPUs do not take that
-      return KernelProducts(self.low, cuts=False)
-    return KernelProducts(self.low, cuts=False, precision=exact)
+      return KernelProducts(self.low, cuts=False, sub_chunk=self.sub_chunk)
+    return KernelProducts(
+      self.low, cuts=False, precision=exact, sub_chunk=self.sub_chunk
+    )
 
 
 class Gates(NamedTuple):

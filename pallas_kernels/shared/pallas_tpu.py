@@ -23,7 +23,7 @@ from jax.experimental.pallas import tpu as pltpu
 from pallas_kernels.shared import decay as decays
 from pallas_kernels.shared.chunk import Recurrence
 from pallas_kernels.shared.decay import Decay
-from pallas_kernels.shared.products import FULL, KernelProducts
+from pallas_kernels.shared.products import FULL, SUB_CHUNK, KernelProducts
 
 LANES = 128  # columns of a TPU tile
 SMALLEST_CHUNK = 16  # rows of a TPU tile of bfloat16
@@ -40,6 +40,7 @@ class Plan(NamedTuple):
     low: products of bfloat16 operands; see Products.
     interpret: False for a TPU, True or pltpu.InterpretParams() elsewhere.
     name: of the kernels, as compilers and profilers show it.
+    sub_chunk: tokens that share a reference token; see decay.py.
   """
 
   heads: int
@@ -49,6 +50,11 @@ class Plan(NamedTuple):
   low: bool
   interpret: Any
   name: str
+  sub_chunk: int = SUB_CHUNK
+
+  @property
+  def products(self) -> KernelProducts:
+    return KernelProducts(self.low, sub_chunk=self.sub_chunk)
 
 
 class Costs(NamedTuple):
@@ -82,6 +88,12 @@ def fits(group: int, heads: int, dims: Sequence[int]) -> bool:
 def default_chunk(dims: Sequence[int]) -> int:
   """Returns the tokens a chunk, by docs/results/kernels_tpu.md."""
   return 128 if max(dims) <= LANES else 64
+
+
+def fit_group(group: int, heads: int, dims: Sequence[int]) -> int:
+  """Returns the most heads up to `group` that TPUs take, or the fewest."""
+  groups = [n for n in range(1, heads + 1) if fits(n, heads, dims)]
+  return max((n for n in groups if n <= group), default=groups[0])
 
 
 def default_group(heads: int, dims: Sequence[int]) -> int:
@@ -324,7 +336,7 @@ def _forward_kernel(recurrence, plan, tokens, gates, first, outs, scratch):
     scratch[...] = first[...]
 
   for index in range(plan.group):
-    state, products = scratch[index], KernelProducts(plan.low)
+    state, products = scratch[index], plan.products
     parts = tuple(_head(ref, index, plan) for ref in tokens)
     decay = _decay(gates, index, plan, recurrence.early)
     solved = recurrence.solve(parts, decay, products)
@@ -353,7 +365,7 @@ def _backward_kernel(
     scratch[...] = dlast[...]
 
   for index in range(plan.group):
-    products = KernelProducts(plan.low)
+    products = plan.products
     parts = tuple(_head(ref, index, plan) for ref in tokens)
     decay = _decay(gates, index, plan, recurrence.early)
     kept = tuple(ref[index] for ref in inverses)

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 _EXACT = jax.lax.Precision.HIGHEST
+# Tokens that share one reference token with those on both sides of them, where
+# a decay a channel weighs pairs; the most that keeps the factors finite.
+SUB_CHUNK = 4
 
 
 class Products(Protocol):
@@ -17,6 +20,11 @@ class Products(Protocol):
   TPUs and GPUs round float32 operands unless told otherwise, and neither the
   CPU nor the interpreter shows it, so every product goes through here.
   """
+
+  @property
+  def sub_chunk(self) -> int:
+    """Tokens that share a reference token; see decay.py."""
+    ...
 
   def nn(self, a: jax.Array, b: jax.Array) -> jax.Array:
     """Returns a @ b."""
@@ -48,11 +56,13 @@ class KernelProducts(NamedTuple):
       are); else float32 operands in full precision.
     cuts: whether rows can be cut out of values: on TPUs, not in Triton.
     precision: of products of float32 operands.
+    sub_chunk: tokens that share a reference token; see decay.py.
   """
 
   low: bool
   cuts: bool = True
   precision: jax.lax.Precision | jax.lax.DotAlgorithmPreset = _EXACT
+  sub_chunk: int = SUB_CHUNK
 
   def nn(self, a: jax.Array, b: jax.Array) -> jax.Array:
     return self._product(a, b, 1, 0)
@@ -95,6 +105,8 @@ class KernelProducts(NamedTuple):
 class XlaProducts(NamedTuple):
   """Products of batches [..., rows, columns] in full precision."""
 
+  sub_chunk: int = SUB_CHUNK
+
   def nn(self, a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision=_EXACT)
 
@@ -123,4 +135,3 @@ def _split(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 FULL = KernelProducts(low=False)
-XLA = XlaProducts()

@@ -99,9 +99,3 @@ def test_forward_and_backward_lower_for_cuda(operator, decay, dim):
   assert "triton" in text
   for name in ("solve", "forward", "backward"):
     assert f"{operator}_{name}" in text
-
-
-def test_arguments_of_other_kernels_are_refused():
-  args = recurrences.single(recurrences.draw("delta_rule", 23))
-  with pytest.raises(ValueError, match="leave it None"):
-    recurrences.run("delta_rule", args, "pallas_gpu", block_heads=2)

@@ -402,6 +402,41 @@ def test_a_decay_of_zero_forgets_everything(operator, decay):
   np.testing.assert_allclose(out[0][:, 11:], want, atol=FLOAT32)
 
 
+@pytest.mark.parametrize(
+  ("operator", "implementation"),
+  [("linear_attention", "pallas_tpu"), ("dplr_delta_rule", "xla")],
+)
+def test_a_schedule_changes_no_value(operator, implementation):
+  sizes = {"batch": 1, "time": 32, "strength": 60.0}
+  low = single(draw(operator, 10, decay="vector", **sizes))
+
+  @functools.partial(jax.jit, static_argnums=(0, 1))
+  def gradients(sub_chunk, block_heads):
+    def value(args):
+      out, state = run(
+        operator,
+        args,
+        implementation,
+        chunk_size=16,
+        sub_chunk=sub_chunk,
+        block_heads=block_heads,
+      )
+      return jnp.sum(jnp.sin(out)) + jnp.sum(jnp.cos(state))
+
+    return jax.value_and_grad(value)(low)
+
+  usual = jax.tree.map(np.asarray, gradients(4, None))
+  check(gradients(1, 1), usual, FLOAT32)
+
+
+def test_as_many_heads_a_program_as_tpus_take():
+  fit = pallas_tpu.fit_group
+  assert fit(3, 8, [128]) == 2
+  assert fit(1, 8, [64]) == 2  # one would be half a tile
+  assert fit(100, 8, [64]) == 8
+  assert fit(1, 2, [96]) == 2  # all heads always do
+
+
 def test_scale_defaults_to_the_inverse_root_of_the_key_dim():
   args = single(draw("linear_attention", 8))
   out, _ = run("linear_attention", args)
@@ -420,6 +455,10 @@ def test_arguments_that_do_not_fit_are_refused(operator):
     run(operator, args, segment_ids=jnp.zeros((2, 36), int))
   with pytest.raises(ValueError, match="power of two"):
     run(operator, args, chunk_size=12)
+  with pytest.raises(ValueError, match="sub_chunk must be one of"):
+    run(operator, args, sub_chunk=8)
+  with pytest.raises(ValueError, match="block_heads must be at least 1"):
+    run(operator, args, block_heads=0)
   with pytest.raises(ValueError, match="k must have shape"):
     run(operator, args | {"k": args["k"][:, :5]})
   with pytest.raises(ValueError, match="g must be"):

@@ -81,6 +81,13 @@ HEADS: dict[str, str] = {
     """,
 }
 
+CHUNKS: dict[str, str] = {
+  "half": "max(1, config.chunk_size // 2)",
+  "config": "config.chunk_size",
+  "double": "2 * config.chunk_size",
+  "quadruple": "4 * config.chunk_size",
+}
+
 FEATURE_MAPS: dict[str, str] = {
   "identity": "{}",
   "silu": "jax.nn.silu({})",

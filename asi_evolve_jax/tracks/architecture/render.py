@@ -49,8 +49,11 @@ def _sizes(w: Writer, genome: Genes) -> None:
   wide = genome["expand_v"] == 2
   w.param("value_dim = 2 * key_dim" if wide else "value_dim = key_dim")
   w.param("self.heads = heads")
-  double = genome["chunk"] == "double"
-  w.param(f"self.chunk_size = {'2 * ' if double else ''}config.chunk_size")
+  w.param(f"self.chunk_size = {parts.CHUNKS[genome['chunk']]}")
+  if genome["block"]:
+    w.schedule.append(f"block_heads={genome['block']}")
+  if genome["decay"] == "vector" and genome["sub_chunk"] != 4:
+    w.schedule.append(f"sub_chunk={genome['sub_chunk']}")
   w.param(WEIGHT)
 
 
@@ -238,13 +241,18 @@ def _writing(w: Writer, genome: Genes) -> None:
     w.add("p = (k * write[..., None]).astype(x.dtype)")
 
 
+def scales_both(genome: Genes) -> bool:
+  """Whether one rate a head scales what is written and what is erased."""
+  same = genome["update"] == "delta" and genome["erase"] == "tied"
+  return same and genome["write_gate"] == "head" and genome["read"] != "bonus"
+
+
 def _operator_scales(genome: Genes) -> bool:
   """Whether `gated_delta_rule` forms what is written and erased itself.
 
-  Its TPU kernel then reads two arrays fewer.
+  Its TPU kernel then reads two arrays fewer, and works more.
   """
-  same = genome["update"] == "delta" and genome["erase"] == "tied"
-  return same and genome["write_gate"] == "head" and genome["read"] != "bonus"
+  return scales_both(genome) and genome["scaling"] == "kernel"
 
 
 _CHANNEL = {"channel": "value channel (GDN-2, 2605.22791)"}

@@ -2,7 +2,7 @@
 
 Genes follow the order in which a mixer is read, apart from update and decay,
 which come first because others depend on them. There are about 4e12 distinct
-Programs.
+mixers. The last four are schedules: how the kernels compute them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from asi_evolve_jax.programs.genome import Gene, Genome, Move, Space, feature
 from asi_evolve_jax.tracks.architecture.published import PUBLISHED
-from asi_evolve_jax.tracks.architecture.render import render
+from asi_evolve_jax.tracks.architecture.render import render, scales_both
 
 Condition = Callable[[Mapping[str, Any]], bool]
 
@@ -238,10 +238,36 @@ GENES = (
   ),
   Gene(
     "chunk",
-    ("config", "double"),
+    ("half", "config", "double", "quadruple"),
     "config",
     ordered=True,
-    doc="tokens a chunk of the parallel form; speed, not what is computed",
+    schedule=True,
+    doc="tokens a chunk of the parallel form, over what the platform takes",
+  ),
+  Gene(
+    "block",
+    (0, 1, 2, 4, 8),
+    0,
+    ordered=True,
+    schedule=True,
+    doc="heads that one program of a TPU kernel computes, 0 for its default",
+  ),
+  Gene(
+    "sub_chunk",
+    (4, 2, 1),
+    4,
+    ordered=True,
+    schedule=True,
+    active=lambda g: g["decay"] == "vector",
+    doc="tokens that share a reference token under a decay a channel",
+  ),
+  Gene(
+    "scaling",
+    ("kernel", "outside"),
+    "kernel",
+    schedule=True,
+    active=scales_both,
+    doc="where the rate scales keys and values: in the kernel or before it",
   ),
 )
 
@@ -267,11 +293,16 @@ RULES: tuple[tuple[str, str, Condition, str], ...] = (
 
 
 class ArchitectureSpace(Space):
-  """Token mixers over `linear_attention`, `delta_rule` and `short_conv`."""
+  """Token mixers over `linear_attention`, `delta_rule` and `short_conv`.
+
+  Args:
+    schedule: whether schedule genes are searched; see Space.
+  """
 
   genes = GENES
 
-  def __init__(self) -> None:
+  def __init__(self, *, schedule: bool = False) -> None:
+    self.schedule = schedule
     self._landmarks = {
       name: self.genome(**published.genes)
       for name, published in PUBLISHED.items()
@@ -315,7 +346,7 @@ class ArchitectureSpace(Space):
     Paths have many ways to differ: drawn evenly, mixers of one memory, which
     is what most published ones are, would be one in fifteen.
     """
-    genome = {g.name: rng.choice(g.values) for g in self.genes}
+    genome = {g.name: rng.choice(g.values) for g in self.searched()}
     if rng.random() < 0.5:
       genome.update(second_path="none", local_path="none")
     return self.repair(genome)

@@ -44,9 +44,17 @@ def weight(*shape):
 
 
 class Writer:
-  """Collects the lines of one module."""
+  """Collects the lines of one module.
+
+  Attributes:
+    operators: of pallas_kernels that it uses.
+    helpers: names in parts.HELPERS that it uses.
+    bottleneck: whether a projection goes through one.
+    schedule: keyword arguments of every recurrence beside the chunk size.
+  """
 
   def __init__(self) -> None:
+    self.schedule: list[str] = []
     self.operators: set[str] = set()
     self.helpers: set[str] = set()
     self.bottleneck = False
@@ -117,11 +125,14 @@ class Writer:
   def operate(self, name: str, operator: str, arguments: str) -> None:
     """Adds `name`, _ = `operator`(...) with `arguments`, by comma and space."""
     self.operators.add(operator)
-    lines = "".join(f"  {a},\n" for a in arguments.split(", "))
-    self.add(
-      f"{name}, _ = {operator}(\n{lines}"
-      "  segment_ids=ctx.segment_ids,\n  chunk_size=self.chunk_size,\n)"
-    )
+    given = [
+      *arguments.split(", "),
+      "segment_ids=ctx.segment_ids",
+      "chunk_size=self.chunk_size",
+      *self.schedule,
+    ]
+    lines = "".join(f"  {argument},\n" for argument in given)
+    self.add(f"{name}, _ = {operator}(\n{lines})")
 
 
 def _lines(text: str) -> list[str]:

@@ -16,7 +16,8 @@ from asi_evolve_jax.tracks.architecture.space import (
   ArchitectureSpace,
 )
 
-SPACE = ArchitectureSpace()
+# With schedules, so that whatever is rendered is tested.
+SPACE = ArchitectureSpace(schedule=True)
 ALLOWED = {
   "jax",
   "jax.numpy",
@@ -105,8 +106,17 @@ def test_every_value_of_every_gene_is_reached_and_rendered():
 
 # Genes whose conditions and rules hang together; all others are free.
 GROUPS = (
-  ("update", "qk_norm", "write_gate", "erase", "beta", "gate_bias"),
-  ("decay", "decay_param", "decay_init", "key_tie", "qk_heads"),
+  (
+    "update",
+    "qk_norm",
+    "write_gate",
+    "erase",
+    "beta",
+    "gate_bias",
+    "read",
+    "scaling",
+  ),
+  ("decay", "decay_param", "decay_init", "key_tie", "qk_heads", "sub_chunk"),
   ("conv", "conv_on"),
   (
     "second_path",
@@ -132,7 +142,7 @@ def test_size_of_the_space():
   for free in values.values():
     size *= len(free)
   assert size > 10**12
-  assert 20 <= len(GENES) <= 30
+  assert 20 <= len(GENES) <= 40
 
 
 def test_inactive_genes_do_not_make_programs():
@@ -200,3 +210,26 @@ def test_baselines_are_candidates_like_any_other():
     found["deltanet"].genome, found["gated_deltanet"].genome
   )
   assert {m.gene for m in moves} == {"decay", "out_gate"}
+
+
+SCHEDULE = {g.name for g in GENES if g.schedule}
+
+
+def test_schedules_are_other_programs_that_a_search_for_quality_ignores():
+  quality = ArchitectureSpace()
+  kda = quality.genome(**PUBLISHED["kda"].genes)
+  moves = [m for m in SPACE.moves(kda) if m.gene in SCHEDULE]
+  assert {m.gene for m in moves} == SCHEDULE
+  sources = {SPACE.render(SPACE.apply(kda, [m])) for m in moves}
+  assert len(sources) == len(moves) == 10
+  assert SPACE.render(kda) not in sources
+  assert any("sub_chunk=2" in s for s in sources)
+  assert any("import delta_rule\n" in s for s in sources)
+  # The same genome, but nothing that a quality's regression could see.
+  assert not {m.gene for m in quality.moves(kda)} & SCHEDULE
+  named = {f.partition("=")[0] for f in quality.features(kda)}
+  assert not named & SCHEDULE
+  rng = random.Random(5)
+  for _ in range(20):
+    drawn = quality.sample(rng)
+    assert all(drawn[g.name] == g.default for g in GENES if g.name in SCHEDULE)
