@@ -22,7 +22,7 @@ from asi_evolve_jax.training import benchmark
 from asi_evolve_jax.training.trainer import Optimizer, Trainer
 
 # As configs/architecture.py:cpu has it.
-MODEL = ModelOptions(dim=128, layers=4, heads=4, mlp_ratio=4.0)
+MODEL = ModelOptions(dim=128, layers=4, heads=4, mlp_ratio=4.0, chunk_size=16)
 RUN = RungOptions(batch=8, time=256)
 
 

@@ -12,6 +12,10 @@ from typing import Any
 from asi_evolve_jax.settings import SettingsError, from_config, plain
 
 PLATFORMS = ("cpu", "tpu", "cuda")
+# Tokens a chunk that suit the operators of pallas_kernels: on CPUs by
+# docs/results/kernels_cpu.md, on TPUs by docs/results/kernels_tpu.md, on GPUs
+# the rows of a warp group's product.
+_CHUNKS = {"cpu": 16, "tpu": 128, "cuda": 64}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +25,8 @@ class ModelOptions:
   Attributes:
     mlp_ratio: MLP width over dim in the reference model. A candidate's width
       is what gives its model the reference's number of parameters.
-    chunk_size: tokens a chunk that a mixer's operators should use.
+    chunk_size: tokens a chunk that a mixer's operators should use, a power of
+      two; 0 is what suits the platform, and no more than a sequence has.
     compute_dtype: of the activations: "float32" or "bfloat16".
     remat: "none", or "block" to recompute blocks in the backward pass.
   """
@@ -31,15 +36,20 @@ class ModelOptions:
   heads: int = 2
   vocab: int = 256
   mlp_ratio: float = 2.0
-  chunk_size: int = 16
+  chunk_size: int = 0
   compute_dtype: str = "float32"
   remat: str = "none"
   tie_embeddings: bool = True
 
   def __post_init__(self) -> None:
-    for name in ("dim", "layers", "heads", "vocab", "chunk_size"):
+    for name in ("dim", "layers", "heads", "vocab"):
       if getattr(self, name) < 1:
         raise SettingsError(f"model.{name} must be at least 1.")
+    if self.chunk_size < 0 or self.chunk_size & (self.chunk_size - 1):
+      raise SettingsError(
+        f"model.chunk_size is {self.chunk_size}: make it a power of two, or 0 "
+        "for what suits the platform."
+      )
     if self.dim % self.heads:
       raise SettingsError(
         f"model.dim is {self.dim}, which {self.heads} heads do not divide."
@@ -65,7 +75,7 @@ class RungOptions:
 
   Attributes:
     batch: sequences a step.
-    time: tokens a sequence, a multiple of the model's chunk_size.
+    time: tokens a sequence, a multiple of the model's chunk size.
     steps: optimiser steps.
     lr: peak learning rate.
     warmup: steps of linear warm-up.
@@ -129,7 +139,7 @@ class StageOptions:
   """`StageRequest.options` of this track, as the stages read them.
 
   Attributes:
-    model: with the rung's changes made.
+    model: with the rung's changes made and a chunk size.
     run: the rung's own options.
     corpus: the text.
     reference_source: source of the Program whose count is matched.
@@ -147,6 +157,13 @@ class StageOptions:
   platform: str = "cpu"
   rung: str = ""
   purpose: str = "search"
+
+  def __post_init__(self) -> None:
+    if not self.model.chunk_size:
+      raise SettingsError(
+        "model.chunk_size is 0, which read_rung or with_chunk replaces by what "
+        "suits the platform: call one of them first."
+      )
 
 
 def read_rung(
@@ -166,12 +183,28 @@ def read_rung(
   model = from_config(
     ModelOptions, {**plain(track.model), **run.model}, f"{where}.model"
   )
+  model = with_chunk(model, track.platform, run.time)
   if run.time % model.chunk_size:
     raise SettingsError(
       f"{where}.time is {run.time}: make it a multiple of the model's "
-      f"chunk_size, {model.chunk_size}."
+      f"chunk_size, {model.chunk_size}, or set another model.chunk_size."
     )
   return model, run
+
+
+def with_chunk(model: ModelOptions, platform: str, time: int) -> ModelOptions:
+  """Returns `model` with the chunk size that it has or that suits.
+
+  Args:
+    model: with any chunk size.
+    platform: one of PLATFORMS.
+    time: tokens a sequence.
+  """
+  if model.chunk_size:
+    return model
+  longest = 1 << (time.bit_length() - 1)
+  chunk = min(_CHUNKS[platform], longest)
+  return dataclasses.replace(model, chunk_size=chunk)
 
 
 def read_stage(options: Mapping[str, Any]) -> StageOptions:

@@ -71,6 +71,7 @@ def test_shape_key_names_what_an_artifact_depends_on():
     ({"model": {"dim": "64"}}, "model.dim must be int"),
     ({"model": {"mlp_ratio": 0.0}}, "mlp_ratio must be positive"),
     ({"model": {"layers": 0}}, "layers must be at least 1"),
+    ({"model": {"chunk_size": 12}}, "chunk_size is 12: make it a power of two"),
     ({"platform": "gpu"}, "cpu, tpu, cuda"),
     ({"reference": "gdn"}, "'gdn'; there are softmax"),
     ({"yardsticks": ("lstm",)}, "'lstm'"),
@@ -93,6 +94,27 @@ def test_refuses_options(options, message):
 def test_refuses_rungs(options, message):
   with pytest.raises(SettingsError, match=message):
     track().stage_options(rung(**options))
+
+
+@pytest.mark.parametrize(
+  ("platform", "time", "chunk"),
+  [("cpu", 256, 16), ("tpu", 256, 128), ("cuda", 256, 64), ("tpu", 32, 32)],
+)
+def test_chunks_suit_the_platform_unless_the_config_says(platform, time, chunk):
+  def chosen(**model):
+    made = track(platform=platform, model=model)
+    return read_stage(made.stage_options(rung(time=time))).model.chunk_size
+
+  assert chosen() == chunk
+  assert chosen(chunk_size=8) == 8
+
+
+def test_the_chunk_for_tpus_is_what_the_kernels_default_to():
+  from pallas_kernels.shared import pallas_tpu
+
+  made = track(platform="tpu").stage_options(rung(time=1024))
+  model = read_stage(made).model
+  assert model.chunk_size == pallas_tpu.default_chunk([64, 128])
 
 
 def test_brief_says_what_the_gates_refuse():

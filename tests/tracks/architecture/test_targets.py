@@ -30,7 +30,9 @@ with open(own_kernel.__file__) as f:
 
 def traced(name, platform):
   options = StageOptions(
-    model=ModelOptions(dim=128, layers=2, heads=1, mlp_ratio=4.0),
+    model=ModelOptions(
+      dim=128, layers=2, heads=1, mlp_ratio=4.0, chunk_size=32
+    ),
     run=RungOptions(batch=2, time=64),
     corpus=CorpusOptions(),
     reference_source=SOURCES["deltanet"],
