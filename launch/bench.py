@@ -40,7 +40,7 @@ _MIXERS = flags.DEFINE_list(
 _ON = flags.DEFINE_enum(
   "on",
   None,
-  ["cpu", "gpu", "tpu", "tpu-small", "tpu-search"],
+  ["cpu", "gpu", "tpu", "tpu-small", "tpu-search", "tpu-xla", "tpu-lengths"],
   "kernels: the device; tpu compiles ahead of time and gives modelled cycles. "
   "By default the GPU if there is one, else the CPU.",
 )
@@ -49,9 +49,10 @@ _TIMES = flags.DEFINE_list(
 )
 
 _FORMS = flags.DEFINE_list(
-  "forms",
-  ["pallas_tpu", "xla", "deltanet-tpu"],
-  "kernels on tpu: what is compiled.",
+  "forms", ["pallas_tpu", "deltanet-tpu"], "kernels on tpu: what is compiled."
+)
+_FIGURE = flags.DEFINE_string(
+  "figure", None, "kernels on tpu-lengths: PNG to draw."
 )
 
 COMMANDS = ("rounds", "start", "train", "kernels")
@@ -109,8 +110,12 @@ def _kernels() -> list[dict[str, Any]]:
   if on is not None and on.startswith("tpu"):
     from pallas_kernels.benchmarks import tpu
 
+    if on == "tpu-lengths":
+      return _lengths()
     if on == "tpu-search":
       jobs = list(tpu.search_jobs())
+    elif on == "tpu-xla":
+      jobs = list(tpu.xla_jobs())
     else:
       jobs = list(tpu.jobs(_FORMS.value, full=on == "tpu"))
     return list(track(tpu.run(jobs), total=len(jobs)))
@@ -125,6 +130,22 @@ def _kernels() -> list[dict[str, Any]]:
     return timing.bench_gpu(sizes, _REPEATS.value)
   times = tuple(int(time) for time in _TIMES.value)
   return timing.bench_cpu(times, _REPEATS.value)
+
+
+def _lengths() -> list[dict[str, Any]]:
+  from asi_evolve_jax.reporting.figures import draw_lines
+  from pallas_kernels.benchmarks import lengths
+
+  jobs = list(lengths.jobs())
+  rows = list(track(lengths.run(jobs), total=len(jobs)))
+  if _FIGURE.value:
+    draw_lines(
+      lengths.lines(rows),
+      "tokens",
+      "modelled cycles a head, forward and backward",
+      Path(_FIGURE.value),
+    )
+  return rows
 
 
 def _print(command: str, rows: list[dict[str, Any]]) -> None:

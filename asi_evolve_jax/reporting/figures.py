@@ -1,7 +1,8 @@
-"""Figures of a run: the best score so far against rounds and compute."""
+"""Figures: the best score so far against rounds and compute; plain lines."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from asi_evolve_jax.records import View
@@ -93,6 +94,43 @@ def draw_progress(
   axes[0].set_ylabel(f"{metric.name} at {rung}")
   if axes[0].get_legend_handles_labels()[0]:
     axes[0].legend(fontsize=8)
+  figure.tight_layout()
+  figure.savefig(path, dpi=120)
+  plt.close(figure)
+
+
+def draw_lines(
+  lines: Mapping[str, Sequence[tuple[float, float]]],
+  x: str,
+  y: str,
+  path: Path,
+  *,
+  log_y: bool = True,
+) -> None:
+  """Writes a plot with a logarithmic x axis to `path` (PNG).
+
+  Args:
+    lines: points (x, y) by name.
+    x: label of the axis.
+    y: label of the axis.
+    path: to write.
+    log_y: whether the other axis is logarithmic too.
+  """
+  import matplotlib
+
+  matplotlib.use("Agg")
+  import matplotlib.pyplot as plt
+
+  figure, axis = plt.subplots(figsize=(6, 4))
+  for name, points in lines.items():
+    axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+  axis.set_xscale("log", base=2)
+  if log_y:
+    axis.set_yscale("log")
+  axis.set_xlabel(x)
+  axis.set_ylabel(y)
+  axis.grid(alpha=0.3)
+  axis.legend(fontsize=8)
   figure.tight_layout()
   figure.savefig(path, dpi=120)
   plt.close(figure)

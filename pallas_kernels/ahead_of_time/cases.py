@@ -25,7 +25,10 @@ OPERATORS = {
   "delta_rule": (delta_rule, "kkvk"),
   "gated_delta_rule": (gated_delta_rule, "kkvh"),
   "dplr_delta_rule": (dplr_delta_rule, "kkvkk"),
+  "dense_attention": (peers.dense_attention, "kkv"),
+  "flash_attention": (peers.flash_attention, "kkv"),
 }
+_ATTENTION = ("dense_attention", "flash_attention")  # of one form each
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,8 @@ def compile_case(compiler: Compiler, case: Case) -> Compiled:
   args = [*(kinds[d] for d in dims), *decays[case.decay]]
   if case.implementation in peers.PEERS:
     inner = peers.load(case.implementation, case.operator, case.decay)
+  elif case.operator in _ATTENTION:
+    inner = function
   else:
     inner = _own(function, case)
   heads = case.heads // case.mesh[1]

@@ -33,7 +33,7 @@ def jobs(forms: Sequence[str], *, full: bool) -> Iterator[dict[str, Any]]:
   """Yields the table's jobs.
 
   Args:
-    forms: "pallas_tpu", "xla" and peers to compile at one chip's sizes.
+    forms: "pallas_tpu" and peers to compile at one chip's sizes.
     full: else one small shape a mixer, of our kernel for v5e.
   """
   for operator, decay, mixer in MIXERS:
@@ -79,6 +79,17 @@ def search_jobs() -> Iterator[dict[str, Any]]:
         }
 
 
+def xla_jobs() -> Iterator[dict[str, Any]]:
+  """Yields our kernels beside the XLA forms on one chip, at a short length.
+
+  libtpu takes minutes for an XLA form of 2,048 tokens.
+  """
+  for operator, decay, mixer in MIXERS:
+    base = {"operator": operator, "decay": decay, "mixer": mixer, "time": 512}
+    yield base | {"implementation": "pallas_tpu"}
+    yield base | {"implementation": "xla", "chunk_size": 64}
+
+
 def run(jobs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
   """Compiles the jobs in another process; yields a row each as it comes.
 
@@ -114,6 +125,7 @@ def _row(mixer: str, result: dict[str, Any]) -> dict[str, Any]:
     "topology": case["topology"],
     "mesh": "x".join(map(str, case["mesh"])),
     "form": case["implementation"],
+    "time": case["time"],
     "dim": case["key_dim"],
     "chunk": case["chunk_size"],
     "heads a program": case["block_heads"],

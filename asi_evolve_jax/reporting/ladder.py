@@ -1,0 +1,310 @@
+"""How well cheap measurements predict the dearest rung of a ladder.
+
+A proxy is anything that a run measured before the end: the score of a lower
+rung, another metric of one, the development curve of the last rung part of the
+way. Its rank correlation with the last rung is taken between different seeds,
+so that what one seed's luck gives both does not count, and stands beside the
+same figure for the last rung with itself: the test-retest ceiling, which no
+proxy can beat but by chance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from asi_evolve_jax.evaluation.statistics import Interval, seed_spread
+from asi_evolve_jax.records import Records, View
+from asi_evolve_jax.records.schema import OK, SEARCH, Result
+from asi_evolve_jax.settings import RunSettings
+from asi_evolve_jax.tracks.base import Metric
+
+ENOUGH = 0.8  # share of the ceiling from which on a proxy will do
+_MIN_PROGRAMS = 4  # fewer have no rank correlation worth a number
+_DRAWS = 2000
+
+# Program -> seed -> value, larger is better.
+Values = Mapping[str, Mapping[int, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Proxy:
+  """A measurement that might stand for the last rung's.
+
+  Attributes:
+    name: "<rung>", "<rung>: <metric>" or "<rung>, <k> steps".
+    values: larger is better.
+    seconds: mean core-seconds of one Program and seed; NaN if not known.
+  """
+
+  name: str
+  values: Values
+  seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One proxy against the target.
+
+  Attributes:
+    correlation: Spearman between different seeds, and its 95 % bootstrap
+      interval over Programs.
+    programs: that both measured.
+    share: correlation over the ceiling.
+    saved: the target's core-seconds over the proxy's.
+    regret: what the target's best loses, in the metric's unit, if only the
+      proxy's upper third goes on; mean over pairs of seeds.
+    spread: standard deviation between seeds of one Program.
+  """
+
+  name: str
+  correlation: Interval
+  programs: int
+  share: float
+  saved: float
+  regret: float
+  spread: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """What `study` found; `cheapest` is None where no proxy reaches ENOUGH."""
+
+  target: str
+  ceiling: Interval
+  rows: tuple[Row, ...]
+  cheapest: Row | None
+
+
+def study(proxies: Sequence[Proxy], target: Proxy) -> Study:
+  """Compares proxies with the target.
+
+  Args:
+    proxies: in any order; those with too few Programs in common are left out.
+    target: measured at two seeds at least, else the ceiling is NaN.
+  """
+  ceiling, _, _ = _agreement(target.values, target.values)
+  rows = []
+  for proxy in proxies:
+    correlation, count, regret = _agreement(proxy.values, target.values)
+    if count < _MIN_PROGRAMS:
+      continue
+    spread, _ = seed_spread([list(v.values()) for v in proxy.values.values()])
+    rows.append(
+      Row(
+        name=proxy.name,
+        correlation=correlation,
+        programs=count,
+        share=correlation.mean / ceiling.mean,
+        saved=target.seconds / proxy.seconds,
+        regret=regret,
+        spread=spread,
+      )
+    )
+  will_do = [row for row in rows if row.share >= ENOUGH and row.saved > 1]
+  cheapest = max(will_do, key=lambda row: row.saved, default=None)
+  return Study(target.name, ceiling, tuple(rows), cheapest)
+
+
+def read(
+  view: View, records: Records, settings: RunSettings, metric: Metric
+) -> tuple[list[Proxy], Proxy]:
+  """Returns the proxies that a run has measured, and the last rung.
+
+  Args:
+    view: of the run.
+    records: for the development curves, arrays "dev" [seeds, points, 2] of
+      (steps done, score).
+    settings: of the run; its ladder.
+    metric: of the search. Other metrics of a rung count as larger is better.
+  """
+  proxies = []
+  for rung in settings.ladder:
+    results = [
+      r
+      for r in view.results.values()
+      if r.rung == rung.name and r.status == OK and r.purpose == SEARCH
+    ]
+    names = sorted({name for r in results for m in r.metrics for name in m})
+    seconds = _seconds(results)
+    for name in names:
+      own = name == metric.name
+      values = _values(results, name, metric if own else None)
+      label = rung.name if own else f"{rung.name}: {name}"
+      proxies.append(Proxy(label, values, seconds))
+      if not own:
+        scores = _values(results, metric.name, metric)
+        both = _both(values, scores)
+        proxies.append(Proxy(f"{label} and score", both, seconds))
+    proxies += _curves(results, records, rung.name, metric, seconds)
+  last = settings.ladder[-1].name
+  target = next((p for p in proxies if p.name == last), None)
+  if target is None:
+    return [], Proxy(last, {}, math.nan)
+  return [p for p in proxies if p is not target], target
+
+
+def markdown(found: Study, metric: Metric) -> str:
+  """Returns the study as a table and what follows from it."""
+  ceiling = found.ceiling
+  lines = [
+    f"Rank correlation with `{found.target}` between different seeds; the "
+    f"test-retest ceiling is {_interval(ceiling)}.\n",
+    "| proxy | Programs | Spearman | share of the ceiling | cost saved | "
+    f"regret [{metric.unit}] | spread over seeds |",
+    "|---|---|---|---|---|---|---|",
+  ]
+  for row in found.rows:
+    lines.append(
+      f"| {row.name} | {row.programs} | {_interval(row.correlation)} | "
+      f"{row.share:.2f} | {row.saved:.1f}x | {row.regret:.4f} | "
+      f"{row.spread:.4g} |"
+    )
+  if found.cheapest is None:
+    lines.append(f"\nNo proxy reaches {ENOUGH} of the ceiling.")
+  else:
+    lines.append(
+      f"\nThe cheapest proxy at {ENOUGH} of the ceiling is "
+      f"`{found.cheapest.name}`: {found.cheapest.saved:.1f} times cheaper."
+    )
+  return "\n".join(lines) + "\n"
+
+
+def _interval(value: Interval) -> str:
+  return f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]"
+
+
+def _values(
+  results: Sequence[Result], name: str, metric: Metric | None
+) -> dict[str, dict[int, float]]:
+  found: dict[str, dict[int, float]] = {}
+  for result in results:
+    for seed, metrics in zip(result.seeds, result.metrics, strict=False):
+      value = metrics.get(name)
+      if value is not None and math.isfinite(value):
+        gain = metric.gain(value, 0.0) if metric else value
+        found.setdefault(result.program, {})[seed] = gain
+  return found
+
+
+def _both(a: Values, b: Values) -> dict[str, dict[int, float]]:
+  """Returns the sum of the two, each in deviations over Programs at a seed."""
+  shared = sorted(set(a) & set(b))
+  found: dict[str, dict[int, float]] = {program: {} for program in shared}
+  if len(shared) < 2:
+    return found
+  for seed in sorted(set(_seeds(a, shared)) & set(_seeds(b, shared))):
+    for values in (a, b):
+      x = np.array([values[program][seed] for program in shared])
+      x = (x - x.mean()) / max(float(x.std()), np.finfo(float).tiny)
+      for program, value in zip(shared, x, strict=True):
+        found[program][seed] = found[program].get(seed, 0.0) + float(value)
+  return found
+
+
+def _seconds(results: Sequence[Result]) -> float:
+  each = [
+    r.cost["cpu_seconds"] / len(r.seeds)
+    for r in results
+    if "cpu_seconds" in r.cost and not r.copied_from
+  ]
+  return float(np.mean(each)) if each else math.nan
+
+
+def _curves(
+  results: Sequence[Result],
+  records: Records,
+  rung: str,
+  metric: Metric,
+  seconds: float,
+) -> list[Proxy]:
+  """Returns a proxy for each point of the development curve but the last."""
+  points: dict[int, dict[str, dict[int, float]]] = {}
+  length = 0
+  for result in results:
+    if "dev" not in result.report.get("curves", ()):
+      continue
+    curve = records.get_array(f"{result.curves}/dev")
+    if curve is None:
+      continue
+    for seed, one in zip(result.seeds, curve, strict=False):
+      length = max(length, int(one[-1, 0]))
+      for steps, score in one:
+        by_program = points.setdefault(int(steps), {})
+        gain = metric.gain(float(score), 0.0)
+        by_program.setdefault(result.program, {})[seed] = gain
+  return [
+    Proxy(f"{rung}, {steps} steps", values, seconds * steps / length)
+    for steps, values in sorted(points.items())
+    if steps < length
+  ]
+
+
+def _agreement(a: Values, b: Values) -> tuple[Interval, int, float]:
+  """Returns (rank correlation, Programs, regret) between different seeds."""
+  shared = sorted(set(a) & set(b))
+  pairs = [
+    (s, t)
+    for s, t in itertools.product(_seeds(a, shared), _seeds(b, shared))
+    if s != t
+  ]
+  if len(shared) < _MIN_PROGRAMS or not pairs:
+    nothing = Interval(math.nan, math.nan, math.nan)
+    return nothing, len(shared), math.nan
+  columns = [
+    (
+      np.array([a[p][s] for p in shared]),
+      np.array([b[p][t] for p in shared]),
+    )
+    for s, t in pairs
+  ]
+
+  def correlation(index: np.ndarray) -> float:
+    each = [_spearman(x[index], y[index]) for x, y in columns]
+    return float(np.mean(each))
+
+  everybody = np.arange(len(shared))
+  rng = np.random.default_rng(0)
+  draws = [
+    correlation(rng.integers(0, len(shared), len(shared)))
+    for _ in range(_DRAWS)
+  ]
+  low, high = np.nanquantile(draws, [0.025, 0.975])
+  third = math.ceil(len(shared) / 3)
+  regret = np.mean(
+    [y.max() - y[np.argsort(-x)[:third]].max() for x, y in columns]
+  )
+  interval = Interval(correlation(everybody), float(low), float(high))
+  return interval, len(shared), float(regret)
+
+
+def _seeds(values: Values, programs: Sequence[str]) -> list[int]:
+  """Returns the seeds at which all of `programs` were measured."""
+  common: set[int] | None = None
+  for program in programs:
+    seeds = set(values[program])
+    common = seeds if common is None else common & seeds
+  return sorted(common or ())
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+  """NaN where a side is constant (it can be, in a resample)."""
+  from scipy import stats
+
+  a, b = stats.rankdata(x), stats.rankdata(y)
+  a, b = a - a.mean(), b - b.mean()
+  scale = math.sqrt(float(a @ a) * float(b @ b))
+  return float(a @ b) / scale if scale else math.nan
+
+
+def points(found: Study) -> dict[str, list[tuple[float, float]]]:
+  """Returns (cost as a share of the target's, share of the ceiling)."""
+  lines: dict[str, list[tuple[float, float]]] = {}
+  for row in found.rows:
+    rung = row.name.split(",")[0].split(":")[0]
+    lines.setdefault(rung, []).append((1 / row.saved, row.share))
+  return {rung: sorted(line) for rung, line in lines.items()}
