@@ -263,22 +263,16 @@ def _agreement(a: Values, b: Values) -> tuple[Interval, int, float]:
     for s, t in pairs
   ]
 
-  def correlation(index: np.ndarray) -> float:
-    each = [_spearman(x[index], y[index]) for x, y in columns]
-    return float(np.mean(each))
-
-  everybody = np.arange(len(shared))
   rng = np.random.default_rng(0)
-  draws = [
-    correlation(rng.integers(0, len(shared), len(shared)))
-    for _ in range(_DRAWS)
-  ]
-  low, high = np.nanquantile(draws, [0.025, 0.975])
+  resamples = rng.integers(0, len(shared), (_DRAWS, len(shared)))
+  index = np.concatenate([np.arange(len(shared))[None], resamples])
+  each = np.mean([_spearman(x[index], y[index]) for x, y in columns], axis=0)
+  low, high = np.nanquantile(each[1:], [0.025, 0.975])
   third = math.ceil(len(shared) / 3)
   regret = np.mean(
     [y.max() - y[np.argsort(-x)[:third]].max() for x, y in columns]
   )
-  interval = Interval(correlation(everybody), float(low), float(high))
+  interval = Interval(float(each[0]), float(low), float(high))
   return interval, len(shared), float(regret)
 
 
@@ -291,14 +285,19 @@ def _seeds(values: Values, programs: Sequence[str]) -> list[int]:
   return sorted(common or ())
 
 
-def _spearman(x: np.ndarray, y: np.ndarray) -> float:
-  """NaN where a side is constant (it can be, in a resample)."""
+def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+  """Returns the rank correlations of rows, NaN where a side is constant.
+
+  Constant it can be in a resample.
+  """
   from scipy import stats
 
-  a, b = stats.rankdata(x), stats.rankdata(y)
-  a, b = a - a.mean(), b - b.mean()
-  scale = math.sqrt(float(a @ a) * float(b @ b))
-  return float(a @ b) / scale if scale else math.nan
+  a, b = stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1)
+  a = a - a.mean(-1, keepdims=True)
+  b = b - b.mean(-1, keepdims=True)
+  scale = np.sqrt(np.sum(a * a, -1) * np.sum(b * b, -1))
+  with np.errstate(invalid="ignore"):
+    return np.sum(a * b, -1) / scale
 
 
 def points(found: Study) -> dict[str, list[tuple[float, float]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from pallas_kernels.shared import dispatch
 
 # Operator, and of each argument before g whether it has the keys' dim, the
 # values', or one entry a head.
-OPERATORS = {
+OPERATORS: dict[str, tuple[Callable[..., Any], str]] = {
   "linear_attention": (linear_attention, "kkv"),
   "delta_rule": (delta_rule, "kkvk"),
   "gated_delta_rule": (gated_delta_rule, "kkvh"),
