@@ -22,11 +22,11 @@ if __name__ == "__main__":
   _drop_secrets()
 
   from asi_evolve_jax.roles.engineer import Engineer
+  from asi_evolve_jax.supervisor.run import OpenRun
   from launch import _role
 
-  _role.main(
-    "engineer",
-    lambda run: Engineer(
-      run.records, run.settings, run.track, run_dir=run.run_dir
-    ),
-  )
+  def make(run: OpenRun) -> Engineer:
+    run.track.manifest()  # builds what this machine does not have yet
+    return Engineer(run.records, run.settings, run.track, run_dir=run.run_dir)
+
+  _role.main("engineer", make)

@@ -27,6 +27,10 @@ class Stage:
       "artifact_hash", the hash of the computation.
     preload: modules that the warm process imports ahead of need.
     budget: share of the rung's deadline, in (0, 1].
+    purposes: of the Tasks that it runs for; (): all. For the others it is
+      left out, as if the track did not have it.
+    reads: names in `Track.folders()` that it may read; it is kept from other
+      data where the kernel allows (jail.py).
   """
 
   name: str
@@ -35,6 +39,8 @@ class Stage:
   makes_artifact: bool = False
   preload: tuple[str, ...] = ()
   budget: float = 1.0
+  purposes: tuple[str, ...] = ()
+  reads: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +52,11 @@ class StageRequest:
     payload: what the stage before returned; b"" for the first.
     seeds: the Task's seeds.
     options: Track.stage_options(rung), plus "rung" (name) and "purpose".
-    scratch: folder of this Task, kept over a retry: checkpoints go here.
+    scratch: folder of this Task, kept over a retry: checkpoints go here. In a
+      jail it is a file system of its own, which goes with the process.
     cache: folder shared by trusted stages of a run; "" for untrusted ones.
     deadline_s: wall-clock seconds that the stage has.
+    folders: those that `Stage.reads` names.
   """
 
   source: str
@@ -58,6 +66,7 @@ class StageRequest:
   scratch: str
   cache: str
   deadline_s: float
+  folders: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Attempt:
     shape_key: what its Artifact is traced at; "": its track has none.
     scratch: its folder; the same for every attempt at the Task.
     slot: index of the worker slot that it holds; None while it waits.
+    stages: those that run for its purpose.
     index: of the stage that runs, or that is to run next.
     payload: input of that stage.
     artifact: id of the Artifact, once there is one.
@@ -53,6 +54,7 @@ class Attempt:
   shape_key: str
   scratch: Path
   slot: int | None
+  stages: tuple[Stage, ...]
   index: int = 0
   payload: bytes = b""
   artifact: str = ""
@@ -71,7 +73,11 @@ class Attempt:
     )
 
   def request(
-    self, stage: Stage, options: dict[str, Any], cache: str
+    self,
+    stage: Stage,
+    options: dict[str, Any],
+    folders: dict[str, str],
+    cache: str,
   ) -> StageRequest:
     """Returns what `stage` gets.
 
@@ -79,6 +85,7 @@ class Attempt:
       stage: one that may run a candidate sees no shared folder; one that may
         not sees no source.
       options: of the track, for this rung.
+      folders: of the track; the stage gets those that it declares.
       cache: folder shared by trusted stages.
     """
     # The deadline is that of the rung's own seeds.
@@ -95,6 +102,7 @@ class Attempt:
       scratch=str(self.scratch),
       cache=cache if stage.trusted else "",
       deadline_s=self.rung.deadline_s * stage.budget * share,
+      folders={name: folders[name] for name in stage.reads},
     )
 
   def add(self, outcome: Outcome) -> None:

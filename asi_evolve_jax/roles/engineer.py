@@ -170,7 +170,7 @@ class Engineer:
     return did
 
   def _on_outcome(self, attempt: Attempt, outcome: Outcome) -> None:
-    stage = self._track.stages[attempt.index]
+    stage = attempt.stages[attempt.index]
     attempt.add(outcome)
     reply = outcome.reply
     if outcome.status == LOST and not attempt.lease.renew():
@@ -188,7 +188,7 @@ class Engineer:
         self._finish(attempt, FAILED, error=f"Stage {stage.name}: {fault}.")
         return
     attempt.index += 1
-    if attempt.index < len(self._track.stages):
+    if attempt.index < len(attempt.stages):
       self._proceed(attempt)
       return
     verify = attempt.task.purpose == VERIFY
@@ -202,14 +202,17 @@ class Engineer:
 
   def _proceed(self, attempt: Attempt) -> None:
     """Starts the next stage, unless its outcome is known already."""
-    stages = self._track.stages
     if not attempt.artifact and attempt.shape_key:
       self._reuse_artifact(attempt)
     if attempt.artifact and not self._may_measure(attempt):
       return
-    stage = stages[attempt.index]
-    options = self._track.stage_options(attempt.rung)
-    request = attempt.request(stage, options, str(self._run_dir / "cache"))
+    stage = attempt.stages[attempt.index]
+    request = attempt.request(
+      stage,
+      self._track.stage_options(attempt.rung),
+      self._track.folders() if stage.reads else {},
+      str(self._run_dir / "cache"),
+    )
     assert attempt.slot is not None
     core = self._pool.cores[attempt.slot]
     attempt.job = self._pool.start(stage, request, core)
@@ -245,7 +248,7 @@ class Engineer:
     attempt.artifact = known.hash
     attempt.payload = payload
     attempt.report.update(known.report)
-    makers = [i for i, s in enumerate(self._track.stages) if s.makes_artifact]
+    makers = [i for i, s in enumerate(attempt.stages) if s.makes_artifact]
     attempt.index = makers[0] + 1
 
   def _may_measure(self, attempt: Attempt) -> bool:
@@ -392,6 +395,11 @@ class Engineer:
       shape_key=self._track.shape_key(rung),
       scratch=self._run_dir / "scratch" / scratch_name(task),
       slot=slot,
+      stages=tuple(
+        stage
+        for stage in self._track.stages
+        if not stage.purposes or task.purpose in stage.purposes
+      ),
     )
     self._attempts[task.id] = attempt
     if program is None:

@@ -94,6 +94,9 @@ class SumTrack:
   def manifest(self) -> dict[str, Any]:
     return {}
 
+  def folders(self) -> dict[str, str]:
+    return {}
+
   def columns(self) -> tuple[str, ...]:
     return ()
 

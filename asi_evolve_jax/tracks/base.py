@@ -52,7 +52,7 @@ class Track(Protocol):
   metric: Metric  # the score of the search, on development data
   final_metric: Metric  # the score of verify, on held-out data
   brief: str  # the contract in words, for people and for language models
-  # In the order they run; only the last one's metrics count.
+  # In the order they run; only the metrics of the last one that runs count.
   stages: tuple[Stage, ...]
 
   @property
@@ -78,9 +78,13 @@ class Track(Protocol):
   def manifest(self) -> dict[str, Any]:
     """Returns what the scores depend on outside the code (corpus), or {}.
 
-    May fetch and build the data (progress on stderr); called once by the
-    supervisor before roles start.
+    May fetch and build the data (progress on stderr); called by the supervisor
+    before roles start and by an Engineer for its own machine.
     """
+    ...
+
+  def folders(self) -> dict[str, str]:
+    """Returns the data folders on this machine that `Stage.reads` may name."""
     ...
 
   def columns(self) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
 """Corpora: text as bytes, split by document group, named by a manifest.
 
-A built corpus is a folder with `train.bin`, `dev.bin`, `held_out.bin` (the
-same kinds of text), `held_out_other.bin` (a kind of text that is never trained
-on) and `manifest.json`. Documents are UTF-8, joined by one zero byte. The
-build is deterministic: equal inputs give equal bytes.
+A built corpus is a folder with `manifest.json` and two folders: `search` with
+`train.bin` and `dev.bin`, and `held_out` with `held_out.bin` (the same kinds of
+text) and `held_out_other.bin` (a kind of text that is never trained on), so
+that a process can be kept from what is held out. Documents are UTF-8, joined by
+one zero byte. The build is deterministic: equal inputs give equal bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +40,16 @@ from asi_evolve_jax.training.wheels import CorpusError, Progress
 # Part of every corpus's identity: raise it when the same sources give other
 # bytes.
 BUILDER_VERSION = 1
-SPLITS = ("train", "dev", "held_out", "held_out_other")
+# Part of a corpus's place on disk: raise it when the files move.
+_LAYOUT = 2
+# The folder that each split is kept in.
+FOLDERS = {
+  "train": "search",
+  "dev": "search",
+  "held_out": "held_out",
+  "held_out_other": "held_out",
+}
+SPLITS = tuple(FOLDERS)
 SEPARATOR = b"\0"
 # A document with this share of its 50-byte runs in an evaluation set is its
 # near-duplicate. Lower would throw out what only shares a template's wording.
@@ -95,8 +105,7 @@ class Corpus:
     """Returns `split` as a read-only memory map, uint8 [bytes]."""
     if split not in SPLITS:
       raise CorpusError(f"no split {split!r}; there are {', '.join(SPLITS)}.")
-    path = self.directory / f"{split}.bin"
-    return np.memmap(path, dtype=np.uint8, mode="r")
+    return np.memmap(_file(self.directory, split), dtype=np.uint8, mode="r")
 
 
 def open_corpus(directory: str | os.PathLike[str]) -> Corpus:
@@ -108,7 +117,7 @@ def open_corpus(directory: str | os.PathLike[str]) -> Corpus:
   folder = pathlib.Path(directory)
   try:
     manifest = json.loads((folder / "manifest.json").read_text())
-    sizes = {s: (folder / f"{s}.bin").stat().st_size for s in SPLITS}
+    sizes = {s: _file(folder, s).stat().st_size for s in SPLITS}
     wrong = [s for s in SPLITS if sizes[s] != manifest["splits"][s]["bytes"]]
   except (OSError, ValueError, KeyError) as error:
     raise CorpusError(
@@ -150,18 +159,8 @@ def build(
   """
   say = progress or _to_stderr()
   recipe, own_text = _recipe(name, sources)
-  key = {
-    "builder": BUILDER_VERSION,
-    "name": name,
-    "slice_mb": slice_mb,
-    "text": recipe.text,
-    "other": list(recipe.other),
-    "inputs": _inputs(recipe, own_text),
-  }
-  label = "dir" if own_text else name
-  digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-  home = pathlib.Path(data_dir) if data_dir else wheels.cache_home() / "corpora"
-  target = home / f"{label}-{digest[:12]}"
+  key, target = _place(name, recipe, own_text, slice_mb, data_dir)
+  home = target.parent
   home.mkdir(parents=True, exist_ok=True)
   with _lock(home / f"{target.name}.lock", say):
     if target.exists():
@@ -175,6 +174,45 @@ def build(
     finally:
       shutil.rmtree(scratch, ignore_errors=True)
     return open_corpus(target)
+
+
+def locate(
+  name: str,
+  *,
+  data_dir: str | os.PathLike[str] = "",
+  slice_mb: float = 0.0,
+  sources: Sequence[str] = (),
+) -> pathlib.Path:
+  """Returns the folder that `build` makes; arguments and errors as there."""
+  recipe, own_text = _recipe(name, sources)
+  return _place(name, recipe, own_text, slice_mb, data_dir)[1]
+
+
+def _place(
+  name: str,
+  recipe: Recipe,
+  own_text: text_files.TextFiles | None,
+  slice_mb: float,
+  data_dir: str | os.PathLike[str],
+) -> tuple[dict[str, Any], pathlib.Path]:
+  """Returns what a corpus's identity is made of, and its folder."""
+  key = {
+    "builder": BUILDER_VERSION,
+    "layout": _LAYOUT,
+    "name": name,
+    "slice_mb": slice_mb,
+    "text": recipe.text,
+    "other": list(recipe.other),
+    "inputs": _inputs(recipe, own_text),
+  }
+  label = "dir" if own_text else name
+  digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+  home = pathlib.Path(data_dir) if data_dir else wheels.cache_home() / "corpora"
+  return key, home / f"{label}-{digest[:12]}"
+
+
+def _file(folder: pathlib.Path, split: str) -> pathlib.Path:
+  return folder / FOLDERS[split] / f"{split}.bin"
 
 
 def _recipe(
@@ -325,7 +363,9 @@ def _write(
     limit = slice_bytes if split == "train" else 0
     data = SEPARATOR.join(documents) + SEPARATOR
     data = data[:limit] if limit else data
-    (folder / f"{split}.bin").write_bytes(data)
+    path = _file(folder, split)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
     facts[split] = {
       "bytes": len(data),
       "sha256": hashlib.sha256(data).hexdigest(),

@@ -127,6 +127,9 @@ class ToyTrack:
   def manifest(self):
     return {}
 
+  def folders(self):
+    return {}
+
   def columns(self):
     return ()
 

@@ -246,7 +246,7 @@ def test_one_large_file_is_enough(tmp_path):
 
 def test_a_changed_or_foreign_folder_is_refused(own_text, tmp_path):
   built = _build(own_text, tmp_path)
-  with open(built.directory / "dev.bin", "ab") as file:
+  with open(built.directory / "search" / "dev.bin", "ab") as file:
     file.write(b"more")
   with pytest.raises(CorpusError, match="dev changed since"):
     corpus.open_corpus(built.directory)

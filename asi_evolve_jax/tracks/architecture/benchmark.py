@@ -6,20 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from asi_evolve_jax.evaluation.stages import StageRequest
-from asi_evolve_jax.models.language_model import LanguageModel
-from asi_evolve_jax.programs import artifact
 from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.settings import plain
-from asi_evolve_jax.tracks.architecture import contract, trace
+from asi_evolve_jax.tracks.architecture import harness, trace
 from asi_evolve_jax.tracks.architecture.baselines import baselines
 from asi_evolve_jax.tracks.architecture.options import (
-  CorpusOptions,
   ModelOptions,
   RungOptions,
   StageOptions,
 )
 from asi_evolve_jax.training import benchmark
-from asi_evolve_jax.training.trainer import Optimizer, Trainer
 
 # As configs/architecture.py:cpu has it.
 MODEL = ModelOptions(dim=128, layers=4, heads=4, mlp_ratio=4.0, chunk_size=16)
@@ -52,7 +48,6 @@ def bench_train(
   options = StageOptions(
     model=model,
     run=run,
-    corpus=CorpusOptions(),  # nothing is read
     reference_source=sources["deltanet"],
     yardsticks=tuple(program_id(sources[name]) for name in sources),
   )
@@ -68,14 +63,7 @@ def _row(
   )
   if traced.status != "ok":
     raise ValueError(f"{name} fails at {traced.gate}: {traced.error}")
-  mixer = artifact.load(traced.payload)
-  config = contract.model_config(options, mixer.header.parameter_count)
-  trainer = Trainer(
-    LanguageModel(config, mixer),
-    Optimizer(),
-    batch=options.run.batch,
-    time=options.run.time,
-  )
+  trainer, _ = harness.make_trainer(traced.payload, options)
   flops = 3 * traced.report["flops_per_token"]
   speed = benchmark.bench_train(trainer, flops, steps)
   return {

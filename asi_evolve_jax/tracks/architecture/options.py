@@ -141,7 +141,6 @@ class StageOptions:
   Attributes:
     model: with the rung's changes made and a chunk size.
     run: the rung's own options.
-    corpus: the text.
     reference_source: source of the Program whose count is matched.
     yardsticks: ids of the Programs that may cost more than linear time.
     platform: what to export for.
@@ -151,7 +150,6 @@ class StageOptions:
 
   model: ModelOptions
   run: RungOptions
-  corpus: CorpusOptions
   reference_source: str
   yardsticks: tuple[str, ...] = ()
   platform: str = "cpu"

@@ -6,14 +6,13 @@ the mixer and the MLP width that keeps their parameters equal.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib.resources
 from typing import Any
 
 from asi_evolve_jax.evaluation.stages import Stage
 from asi_evolve_jax.programs.source import program_id
-from asi_evolve_jax.records.schema import digest
+from asi_evolve_jax.records.schema import VERIFY, digest
 from asi_evolve_jax.settings import (
   RungSettings,
   SettingsError,
@@ -22,7 +21,6 @@ from asi_evolve_jax.settings import (
 )
 from asi_evolve_jax.tracks.architecture.baselines import baselines
 from asi_evolve_jax.tracks.architecture.options import (
-  CorpusOptions,
   StageOptions,
   TrackOptions,
   read_rung,
@@ -66,7 +64,17 @@ class ArchitectureTrack:
       entry=f"{_ROOM}.train:run",
       trusted=True,
       preload=(f"{_ROOM}.train",),
-      budget=0.7,
+      budget=0.6,
+      reads=("search",),
+    ),
+    Stage(
+      name="score",
+      entry=f"{_ROOM}.score:run",
+      trusted=True,
+      preload=(f"{_ROOM}.score",),
+      budget=0.1,
+      purposes=(VERIFY,),
+      reads=("search", "held_out"),
     ),
   )
 
@@ -121,24 +129,11 @@ class ArchitectureTrack:
     return StageOptions(
       model=model,
       run=run,
-      corpus=self._corpus(),
       reference_source=sources[self.options.reference],
       yardsticks=tuple(
         program_id(sources[name]) for name in self.options.yardsticks
       ),
       platform=self.options.platform,
-    )
-
-  def _corpus(self) -> CorpusOptions:
-    """The corpus with its folders named: a worker has another home."""
-    from asi_evolve_jax.training import wheels
-
-    corpus = self.options.corpus
-    home = wheels.cache_home()
-    return dataclasses.replace(
-      corpus,
-      data_dir=corpus.data_dir or str(home / "corpora"),
-      wheels_dir=corpus.wheels_dir or str(home / "wheels"),
     )
 
   def manifest(self) -> dict[str, Any]:
@@ -149,6 +144,19 @@ class ArchitectureTrack:
       return corpus.build(**plain(self.options.corpus)).manifest
     except corpus.CorpusError as error:
       raise SettingsError(f"track_options.corpus: {error}") from error
+
+  def folders(self) -> dict[str, str]:
+    """Returns the corpus's two folders, "search" and "held_out"."""
+    return self._folders
+
+  @functools.cached_property
+  def _folders(self) -> dict[str, str]:
+    from asi_evolve_jax.training import corpus
+
+    options = plain(self.options.corpus)
+    del options["wheels_dir"]
+    home = corpus.locate(**options)
+    return {name: str(home / name) for name in set(corpus.FOLDERS.values())}
 
   def columns(self) -> tuple[str, ...]:
     """Names what stands beside the score in a leaderboard."""

@@ -158,6 +158,10 @@ class CirclePackingTrack:
     """Returns {}: the problem is its own data."""
     return {}
 
+  def folders(self) -> dict[str, str]:
+    """Returns {}: there is no data."""
+    return {}
+
   def columns(self) -> tuple[str, ...]:
     """Returns the columns beside the score: the best packing of all seeds."""
     return ("best_of_seeds",)

@@ -1,3 +1,4 @@
+import pathlib
 import subprocess
 import sys
 
@@ -32,22 +33,31 @@ assert not {"jax", "flax", "optax"} & set(sys.modules)
 
 
 def test_stages_get_what_the_config_says():
-  made = track(
-    model={"dim": 32, "heads": 4}, corpus={"name": "mix-v1", "slice_mb": 2.0}
-  )
+  made = track(model={"dim": 32, "heads": 4})
   options = read_stage(
     made.stage_options(rung(steps=7, time=64, model={"layers": 5}))
   )
   assert (options.model.dim, options.model.heads) == (32, 4)
   assert options.model.layers == 5
   assert (options.run.steps, options.run.time) == (7, 64)
-  assert options.corpus.slice_mb == 2.0
   names = {b.name: b.source for b in made.baselines()}
   assert options.reference_source == names["deltanet"]
   assert options.yardsticks == (program_id(names["softmax"]),)
   # The Engineer adds these two.
   again = made.stage_options(rung()) | {"rung": "quick", "purpose": "verify"}
   assert read_stage(again).purpose == "verify"
+
+
+def test_held_out_text_is_declared_by_the_stage_that_verifies(tmp_path):
+  made = track(corpus={"data_dir": str(tmp_path)})
+  stages = {stage.name: stage for stage in made.stages}
+  readers = [s for s in made.stages if "held_out" in s.reads]
+  assert readers == [stages["score"]]
+  assert stages["score"].purposes == ("verify",)
+  assert made.stages[-1] is stages["score"]
+  folders = made.folders()
+  assert set(folders) == {"search", "held_out"}
+  assert len({str(pathlib.Path(f).parent) for f in folders.values()}) == 1
 
 
 def test_shape_key_names_what_an_artifact_depends_on():

@@ -8,9 +8,8 @@ import pytest
 from asi_evolve_jax.evaluation.stages import StageRequest
 from asi_evolve_jax.programs import artifact
 from asi_evolve_jax.settings import plain
-from asi_evolve_jax.tracks.architecture import contract, train
+from asi_evolve_jax.tracks.architecture import contract, harness, score, train
 from asi_evolve_jax.tracks.architecture.options import (
-  CorpusOptions,
   ModelOptions,
   RungOptions,
   StageOptions,
@@ -36,7 +35,19 @@ class TokenMixer(nnx.Module):
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory):
+def options():
+  return StageOptions(
+    model=ModelOptions(dim=16, layers=1, heads=1, chunk_size=8),
+    run=RungOptions(
+      batch=4, time=32, steps=6, warmup=2, eval_windows=8, checkpoint_s=0.0
+    ),
+    reference_source=SOURCE,
+  )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+  """The two folders of a small corpus."""
   folder = tmp_path_factory.mktemp("text")
   (folder / "other").mkdir()
   rng = np.random.default_rng(0)
@@ -45,16 +56,10 @@ def options(tmp_path_factory):
     text = " ".join(rng.choice(words, 500))
     (folder / f"{i}.txt").write_text(text)
   (folder / "other" / "o.txt").write_text(" ".join(words) * 20)
-  return StageOptions(
-    model=ModelOptions(dim=16, layers=1, heads=1, chunk_size=8),
-    run=RungOptions(
-      batch=4, time=32, steps=6, warmup=2, eval_windows=8, checkpoint_s=0.0
-    ),
-    corpus=CorpusOptions(
-      name=f"dir:{folder}", data_dir=str(tmp_path_factory.mktemp("built"))
-    ),
-    reference_source=SOURCE,
+  built = corpus.build(
+    f"dir:{folder}", data_dir=str(tmp_path_factory.mktemp("built"))
   )
+  return {name: str(built.directory / name) for name in ("search", "held_out")}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +75,7 @@ def _artifact(source, options):
   )
 
 
-def _request(payload, options, scratch, seeds=(0, 1)):
+def _request(payload, options, folders, scratch, seeds=(0, 1)):
   return StageRequest(
     source="",
     payload=payload,
@@ -79,11 +84,12 @@ def _request(payload, options, scratch, seeds=(0, 1)):
     scratch=str(scratch),
     cache="",
     deadline_s=60.0,
+    folders=folders,
   )
 
 
 def test_search_scores_every_seed_and_never_opens_held_out_text(
-  options, payload, tmp_path, monkeypatch
+  options, folders, payload, tmp_path, monkeypatch
 ):
   opened = set()
   load = corpus.Corpus.load
@@ -92,7 +98,7 @@ def test_search_scores_every_seed_and_never_opens_held_out_text(
     "load",
     lambda self, split: opened.add(split) or load(self, split),
   )
-  reply = train.run(_request(payload, options, tmp_path))
+  reply = train.run(_request(payload, options, folders, tmp_path))
   assert reply.status == "ok"
   assert opened == {"train", "dev"}
   assert [set(m) for m in reply.metrics] == [{"bits_per_byte"}] * 2
@@ -106,12 +112,24 @@ def test_search_scores_every_seed_and_never_opens_held_out_text(
   assert reply.report["train_memory_bytes"] > 4 * 3 * count
 
 
-def test_verification_reads_both_held_out_sets_and_recall_is_reported(
-  options, payload, tmp_path
+def test_verification_scores_held_out_text_in_a_stage_of_its_own(
+  options, folders, payload, tmp_path, monkeypatch
 ):
   run = dataclasses.replace(options.run, recall_steps=2)
   verify = dataclasses.replace(options, purpose="verify", run=run)
-  reply = train.run(_request(payload, verify, tmp_path, seeds=(7,)))
+  opened = []
+  load = corpus.Corpus.load
+  monkeypatch.setattr(
+    corpus.Corpus,
+    "load",
+    lambda self, split: opened.append(split) or load(self, split),
+  )
+  request = _request(payload, verify, folders, tmp_path, seeds=(7,))
+  trained = train.run(request)
+  assert set(opened) == {"train", "dev"}
+  assert set(trained.metrics[0]) == {"bits_per_byte", "recall"}
+  request = dataclasses.replace(request, payload=trained.payload)
+  reply = score.run(request)
   (metrics,) = reply.metrics
   assert set(metrics) == {
     "bits_per_byte",
@@ -119,31 +137,48 @@ def test_verification_reads_both_held_out_sets_and_recall_is_reported(
     "other_bits_per_byte",
     "recall",
   }
+  assert metrics["bits_per_byte"] == trained.metrics[0]["bits_per_byte"]
   assert 0 <= metrics["recall"] <= 1
   assert metrics["held_out_bits_per_byte"] != metrics["other_bits_per_byte"]
+  trigrams = [r.report["yardsticks"]["byte trigram"] for r in (trained, reply)]
+  assert trigrams[0] != trigrams[1]
+
+
+def test_saved_parameters_come_back_as_they_were(options, payload, tmp_path):
+  trainer, _ = harness.make_trainer(payload, options)
+  params = trainer.init(3)["params"]
+  path = tmp_path / "params-3.npz"
+  harness.save_params(path, params)
+  again = harness.load_params(path, trainer.init(0)["params"])
+  windows = np.arange(4 * 33, dtype=np.uint8).reshape(4, 33)
+  assert trainer.evaluate(again, windows) == trainer.evaluate(params, windows)
+  with pytest.raises(ValueError, match="another model"):
+    harness.load_params(path, params["ends"])
 
 
 def test_a_task_begun_again_does_not_train_a_finished_seed(
-  options, payload, tmp_path, monkeypatch
+  options, folders, payload, tmp_path, monkeypatch
 ):
-  first = train.run(_request(payload, options, tmp_path, seeds=(0,)))
+  first = train.run(_request(payload, options, folders, tmp_path, seeds=(0,)))
   inits = []
   init = Trainer.init
   monkeypatch.setattr(
     Trainer, "init", lambda self, seed: inits.append(seed) or init(self, seed)
   )
-  both = train.run(_request(payload, options, tmp_path, seeds=(0, 1)))
+  both = train.run(_request(payload, options, folders, tmp_path, seeds=(0, 1)))
   assert inits == [1]
   assert both.metrics[0] == first.metrics[0]
   elsewhere = tmp_path / "elsewhere"
   elsewhere.mkdir()
-  fresh = train.run(_request(payload, options, elsewhere, seeds=(1,)))
+  fresh = train.run(_request(payload, options, folders, elsewhere, seeds=(1,)))
   assert fresh.metrics[0] == both.metrics[1]
 
 
-def test_divergence_is_a_failure_with_the_reason(options, tmp_path):
+def test_divergence_is_a_failure_with_the_reason(options, folders, tmp_path):
   source = SOURCE.replace("x.shape[1] @", "0.0 @")
-  reply = train.run(_request(_artifact(source, options), options, tmp_path))
+  reply = train.run(
+    _request(_artifact(source, options), options, folders, tmp_path)
+  )
   assert reply.status == "failed"
   assert "diverged at step 0 of 6" in reply.error
   assert reply.metrics == ()

@@ -1,0 +1,45 @@
+"""The last stage: held-out text, read for verification alone.
+
+It gets the Artifact and the parameters that the train stage has saved, in a
+process that neither saw the candidate's Python nor trained anything.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import time
+
+from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
+from asi_evolve_jax.tracks.architecture import harness
+from asi_evolve_jax.tracks.architecture.options import read_stage
+
+_SPLITS = {
+  "held_out_bits_per_byte": "held_out",
+  "other_bits_per_byte": "held_out_other",
+}
+
+
+def run(request: StageRequest) -> StageReply:
+  """Adds the held-out scores of every seed to what the train stage measured.
+
+  The parameters are `params-<seed>.npz` in `request.scratch`.
+  """
+  options = read_stage(request.options)
+  harness.cache_compilations(request.cache)
+  start = time.monotonic()
+  metrics, payload = harness.unpack(request.payload)
+  trainer, _ = harness.make_trainer(payload, options)
+  text = harness.open_text(request)
+  like = trainer.init(0)["params"]
+  for seed, measured in zip(request.seeds, metrics, strict=True):
+    path = pathlib.Path(request.scratch) / f"params-{seed}.npz"
+    params = harness.load_params(path, like)
+    for name, split in _SPLITS.items():
+      windows = harness.windows(text, split, options)
+      measured[name] = trainer.evaluate(params, windows)[0]
+  trigram = harness.trigram(text, "held_out", options, request.seeds[0])
+  return StageReply(
+    metrics=tuple(metrics),
+    report={"yardsticks": {"byte trigram": trigram}},
+    cost={"score_s": time.monotonic() - start},
+  )
