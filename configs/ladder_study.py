@@ -59,7 +59,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         "warmup": 40,
         "eval_windows": 128,
         "eval_every": 50,
-        "recall_steps": 150,
+        "development": {"recall": 150},
       },
     },
     {

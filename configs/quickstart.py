@@ -65,7 +65,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         "steps": 400,
         "warmup": 40,
         "eval_windows": 256,
-        "recall_steps": 200,
+        "development": {"recall": 200},
       },
     },
   }

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from asi_evolve_jax.evaluation.suites import check_suites
 from asi_evolve_jax.proposers.registry import make_proposer
 from asi_evolve_jax.records import Records
 from asi_evolve_jax.records.schema import Run
@@ -61,6 +62,7 @@ def settings_from(config: Any) -> RunSettings:
   if settings.rounds < 0 or settings.time_limit < 0 or settings.patience < 0:
     raise SettingsError("rounds, time_limit and patience cannot be negative.")
   check_settings(settings)
+  check_suites(settings)
   make_proposer(settings.researcher.proposer)
   make_sampler(settings.sampler, random.Random(0))
   return settings

@@ -1,13 +1,14 @@
 """The compiled steps that all training here is made of.
 
 One program for training and one for evaluation, at one shape: text and the
-associative recall task run through both, since window, weights and learning
+synthetic tasks run through both, since tokens, targets, weights and learning
 rate are arguments. A seed costs no compilation either.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from typing import Any, Protocol
@@ -19,8 +20,10 @@ import optax
 from jax.sharding import Mesh
 
 from asi_evolve_jax.training import allocator, sharding
+from asi_evolve_jax.training.examples import Examples, text_examples
 
 State = dict[str, Any]  # {"params", "optimizer"}
+Placed = tuple[jax.Array, jax.Array, jax.Array]  # tokens, targets, weights
 
 _STACKED = ("blocks", "mixers")  # their leaves have an axis of layers
 
@@ -70,19 +73,30 @@ class Optimizer:
   weight_decay: float = 0.1
   clip: float = 1.0
 
-  def schedule(self, steps: int) -> np.ndarray:
-    """Returns the learning rate of each step, float32 [steps]."""
-    warmup = min(self.warmup, steps - 1)
-    rate = optax.warmup_cosine_decay_schedule(
-      # The first step should move something.
-      init_value=self.learning_rate / (warmup + 1),
-      peak_value=self.learning_rate,
-      warmup_steps=warmup,
-      decay_steps=steps,
-      end_value=self.learning_rate * self.final_ratio,
-    )
-    # One small program instead of one for each of its operations.
-    return np.asarray(jax.jit(rate)(jnp.arange(steps)), np.float32)
+  def schedule(self, steps: int, peak: float | None = None) -> np.ndarray:
+    """Returns the learning rate of each step, float32 [steps].
+
+    Args:
+      steps: of the whole run.
+      peak: instead of `learning_rate`.
+    """
+    shape = _schedule(steps, min(self.warmup, steps - 1), self.final_ratio)
+    return shape * np.float32(self.learning_rate if peak is None else peak)
+
+
+@functools.lru_cache(maxsize=32)
+def _schedule(steps: int, warmup: int, final_ratio: float) -> np.ndarray:
+  """Returns the learning rate over its peak, float32 [steps]."""
+  rate = optax.warmup_cosine_decay_schedule(
+    # The first step should move something.
+    init_value=1 / (warmup + 1),
+    peak_value=1.0,
+    warmup_steps=warmup,
+    decay_steps=steps,
+    end_value=final_ratio,
+  )
+  # One small program instead of one for each of its operations.
+  return np.asarray(jax.jit(rate)(jnp.arange(steps)), np.float32)
 
 
 class Trainer:
@@ -106,7 +120,7 @@ class Trainer:
     time: int,
     mesh: Mesh | None = None,
   ):
-    """Compiles for windows [batch, time + 1].
+    """Compiles for sequences [batch, time].
 
     Args:
       model: with parameters {"ends", "blocks", "mixers"}.
@@ -140,11 +154,11 @@ class Trainer:
         shapes,
         placed,
       )
-      windows = jax.ShapeDtypeStruct(
-        (self.batch, self.time + 1), jnp.uint8, sharding=self._data
-      )
-      weights = jax.ShapeDtypeStruct(
-        (self.batch, self.time), jnp.float32, sharding=self._data
+      data = tuple(
+        jax.ShapeDtypeStruct(
+          (self.batch, self.time), dtype, sharding=self._data
+        )
+        for dtype in (jnp.uint8, jnp.uint8, jnp.float32)
       )
       rate = jax.ShapeDtypeStruct((), jnp.float32)
       init = jax.jit(self._fresh, out_shardings=placed)
@@ -152,13 +166,12 @@ class Trainer:
       step = jax.jit(
         self._update, donate_argnums=0, out_shardings=(placed, None)
       )
-      lowered = step.lower(state, windows, weights, rate)
+      lowered = step.lower(state, data, rate)
       self._step = _compiled(lowered, _QUICK)
       measure = jax.jit(self._measure)
       params = state["params"]
-      lowered = measure.lower(params, windows, weights)
+      lowered = measure.lower(params, data)
       self._eval = _compiled(lowered, _QUICK)
-    self._ones = self.put(np.ones((self.batch, self.time), np.float32))
     self.parameters = sum(a.size for a in jax.tree.leaves(shapes["params"]))
     self.compile_s = time.monotonic() - start
     self.memory_bytes = _needed(self._step)
@@ -170,13 +183,11 @@ class Trainer:
   def _update(
     self,
     state: State,
-    windows: jax.Array,
-    weights: jax.Array,
+    data: Placed,
     rate: jax.Array,
   ) -> tuple[State, dict[str, jax.Array]]:
-    tokens, targets = _shift(windows)
     (loss, _), gradients = jax.value_and_grad(self._model.loss, has_aux=True)(
-      state["params"], tokens, targets, weights
+      state["params"], *_wide(data)
     )
     updates, optimizer = self._transform.update(
       gradients, state["optimizer"], state["params"]
@@ -186,10 +197,9 @@ class Trainer:
     return {"params": params, "optimizer": optimizer}, metrics
 
   def _measure(
-    self, params: dict[str, Any], windows: jax.Array, weights: jax.Array
+    self, params: dict[str, Any], data: Placed
   ) -> dict[str, jax.Array]:
-    tokens, targets = _shift(windows)
-    return self._model.loss(params, tokens, targets, weights)[1]
+    return self._model.loss(params, *_wide(data))[1]
 
   def put(self, rows: np.ndarray) -> jax.Array:
     """Returns this process's rows of a batch as one global array."""
@@ -200,52 +210,46 @@ class Trainer:
     return self._init(jax.random.key(seed))
 
   def step(
-    self,
-    state: State,
-    windows: np.ndarray,
-    rate: float,
-    weights: np.ndarray | None = None,
+    self, state: State, data: np.ndarray | Examples, rate: float
   ) -> tuple[State, dict[str, jax.Array]]:
     """Makes one optimiser step; `state` is donated.
 
     Args:
       state: from `init` or the step before.
-      windows: uint8 [batch, time + 1].
+      data: windows of text, uint8 [batch, time + 1], or examples.
       rate: learning rate.
-      weights: float32 [batch, time], of the targets; None: all count.
 
     Returns:
       (state, {"loss": nats a target, "norm": of the gradient}), not waited for.
     """
-    placed = self._ones if weights is None else self.put(weights)
-    return self._step(state, self.put(windows), placed, np.float32(rate))
+    placed = tuple(self.put(a) for a in _examples(data))
+    return self._step(state, placed, np.float32(rate))
 
   def evaluate(
-    self,
-    params: dict[str, Any],
-    windows: np.ndarray,
-    weights: np.ndarray | None = None,
+    self, params: dict[str, Any], data: np.ndarray | Examples
   ) -> tuple[float, float]:
     """Returns (bits a target, share of targets ranked first).
 
     Args:
       params: to evaluate.
-      windows: uint8 [count, time + 1], any count.
-      weights: float32 [count, time]; None: all targets count.
+      data: windows of text, uint8 [count, time + 1], or examples, any count.
     """
-    if weights is None:
-      weights = np.ones((len(windows), self.time), np.float32)
-    padding = -len(windows) % self.batch
+    examples = _examples(data)
+    # Rows that fill the last batch up weigh nothing.
+    padding = -len(examples.tokens) % self.batch
+    whole = [np.pad(a, ((0, padding), (0, 0))) for a in examples]
     # Float64 on the host: a sum over a corpus loses digits in float32.
     sums = np.zeros(3)
-    windows = np.pad(windows, ((0, padding), (0, 0)))
-    weights = np.pad(weights, ((0, padding), (0, 0)))
-    for start in range(0, len(windows), self.batch):
+    for start in range(0, len(whole[0]), self.batch):
       rows = slice(start, start + self.batch)
-      aux = self._eval(params, self.put(windows[rows]), self.put(weights[rows]))
+      aux = self._eval(params, tuple(self.put(a[rows]) for a in whole))
       sums += [float(aux[k]) for k in ("nats", "correct", "weight")]
     nats, correct, weight = sums.tolist()
     return nats / math.log(2) / weight, correct / weight
+
+
+def _examples(data: np.ndarray | Examples) -> Examples:
+  return data if isinstance(data, Examples) else text_examples(data)
 
 
 def _compiled(
@@ -274,9 +278,9 @@ def _needed(program: jax.stages.Compiled) -> int:
   )
 
 
-def _shift(windows: jax.Array) -> tuple[jax.Array, jax.Array]:
-  wide = windows.astype(jnp.int32)
-  return wide[:, :-1], wide[:, 1:]
+def _wide(data: Placed) -> Placed:
+  tokens, targets, weights = data
+  return tokens.astype(jnp.int32), targets.astype(jnp.int32), weights
 
 
 def _matrices(params: dict[str, Any]) -> dict[str, Any]:

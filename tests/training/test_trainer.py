@@ -6,6 +6,7 @@ import pytest
 from small_models import Bigram, text
 
 from asi_evolve_jax.training import batches
+from asi_evolve_jax.training.examples import Examples, text_examples
 from asi_evolve_jax.training.train import Diverged, Run, train
 from asi_evolve_jax.training.trainer import Optimizer, Trainer
 
@@ -76,6 +77,9 @@ def test_schedule_warms_up_and_ends_where_it_says():
   np.testing.assert_allclose(rates[-1], 0.1, atol=1e-3)
   assert Optimizer(warmup=50).schedule(3).shape == (3,)
   assert Optimizer().schedule(1)[0] > 0
+  np.testing.assert_allclose(
+    Optimizer(warmup=10).schedule(101, peak=0.5), rates / 2, rtol=1e-6
+  )
 
 
 def test_evaluation_does_not_depend_on_the_batch(trainer):
@@ -83,7 +87,8 @@ def test_evaluation_does_not_depend_on_the_batch(trainer):
   rng = np.random.default_rng(0)
   windows = rng.integers(0, 256, (11, 17)).astype(np.uint8)
   weights = rng.integers(0, 2, (11, 16)).astype(np.float32)
-  bits, share = trainer.evaluate(params, windows, weights)
+  examples = text_examples(windows)._replace(weights=weights)
+  bits, share = trainer.evaluate(params, examples)
   logits = np.asarray(params["ends"]["table"], np.float64)[windows[:, :-1]]
   p = np.exp(logits)
   p /= p.sum(-1, keepdims=True)
@@ -117,8 +122,8 @@ def test_nothing_is_compiled_for_another_seed_or_task(trainer, caplog):
   train(trainer, data, dev, Run(steps=4, seed=0))  # puts and conversions
   with jax.log_compiles(), caplog.at_level("WARNING"):
     train(trainer, data, dev, Run(steps=4, seed=5))
-    windows, weights = np.zeros((4, 17), np.uint8), np.ones((4, 16), np.float32)
-    trainer.step(trainer.init(3), windows, 0.1, weights)
+    zeros, ones = np.zeros((4, 16), np.uint8), np.ones((4, 16), np.float32)
+    trainer.step(trainer.init(3), Examples(zeros, zeros, ones), 0.1)
   compiled = [r.message for r in caplog.records if "ompiling" in r.message]
   assert not [m for m in compiled if "update" in m or "measure" in m]
 

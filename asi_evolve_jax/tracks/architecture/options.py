@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from asi_evolve_jax.settings import SettingsError, from_config, plain
+from asi_evolve_jax.training.synthetic.registry import TASKS
 
 PLATFORMS = ("cpu", "tpu", "cuda")
 # Tokens a chunk that suit the operators of pallas_kernels: on CPUs by
@@ -70,6 +71,17 @@ class CorpusOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Generalisation:
+  """What no search may see; refused in the ladder (evaluation/suites.py).
+
+  Attributes:
+    tasks: synthetic task to steps of training on it.
+  """
+
+  tasks: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RungOptions:
   """`RungSettings.options` of this track.
 
@@ -83,8 +95,9 @@ class RungOptions:
     clip: largest norm of the gradient.
     eval_windows: windows of `time` tokens read for a score.
     eval_every: steps between evaluations on the way; 0: only at the end.
-    recall_steps: steps of training on associative recall, reported beside the
-      score; 0 leaves it out.
+    development: synthetic task to steps of training on it, measured with every
+      score as `dev/<task>`; may guide the search.
+    generalisation: what verify alone measures, as `gen/<task>`.
     checkpoint_s: seconds between checkpoints; 0: none.
     model: fields of ModelOptions that differ at this rung.
   """
@@ -98,7 +111,8 @@ class RungOptions:
   clip: float = 1.0
   eval_windows: int = 64
   eval_every: int = 0
-  recall_steps: int = 0
+  development: dict[str, int] = dataclasses.field(default_factory=dict)
+  generalisation: Generalisation = Generalisation()
   checkpoint_s: float = 20.0
   model: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -106,6 +120,27 @@ class RungOptions:
     for name in ("batch", "time", "steps", "eval_windows"):
       if getattr(self, name) < 1:
         raise SettingsError(f"the rung's options.{name} must be at least 1.")
+    _check_tasks(self.development, self.time, "development")
+    _check_tasks(self.generalisation.tasks, self.time, "generalisation.tasks")
+
+
+def _check_tasks(tasks: Mapping[str, Any], time: int, where: str) -> None:
+  for name, steps in tasks.items():
+    if name not in TASKS:
+      raise SettingsError(
+        f"the rung's options.{where} names the task {name!r}; there are "
+        f"{', '.join(TASKS)}."
+      )
+    if not isinstance(steps, int) or steps < 1:
+      raise SettingsError(
+        f"the rung's options.{where}.{name} is a number of steps, got "
+        f"{steps!r}."
+      )
+    if time < TASKS[name].least_time:
+      raise SettingsError(
+        f"the rung's options.time is {time}, too short for the task {name}: "
+        f"use {TASKS[name].least_time} or more, or leave the task out."
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

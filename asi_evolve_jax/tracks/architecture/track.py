@@ -27,6 +27,7 @@ from asi_evolve_jax.tracks.architecture.options import (
 )
 from asi_evolve_jax.tracks.architecture.space import ArchitectureSpace
 from asi_evolve_jax.tracks.base import MINIMIZE, Baseline, Metric
+from asi_evolve_jax.training.synthetic.registry import TASKS
 
 _ROOM = "asi_evolve_jax.tracks.architecture"
 # Part of every shape key: raise it when the contract or a gate changes, so
@@ -161,7 +162,9 @@ class ArchitectureTrack:
   def columns(self) -> tuple[str, ...]:
     """Names what stands beside the score in a leaderboard."""
     return (
-      "recall",
+      "recall",  # runs before the suites called it so
+      *(f"dev/{name}" for name in TASKS),
+      *(f"gen/{name}" for name in TASKS),
       "other_bits_per_byte",
       "parameters",
       "flops_per_token",

@@ -8,7 +8,6 @@ for score.py, which gets the parameters from here.
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import time
 
@@ -16,9 +15,9 @@ import numpy as np
 
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
 from asi_evolve_jax.records.schema import VERIFY
-from asi_evolve_jax.tracks.architecture import harness
+from asi_evolve_jax.tracks.architecture import harness, suites
 from asi_evolve_jax.tracks.architecture.options import StageOptions, read_stage
-from asi_evolve_jax.training import corpus, recall
+from asi_evolve_jax.training import corpus
 from asi_evolve_jax.training.train import Diverged, Outcome, Run, train
 from asi_evolve_jax.training.trainer import Trainer
 
@@ -51,12 +50,13 @@ def run(request: StageRequest) -> StageReply:
     "step_time_s": step_s,
     "tokens_per_second": tokens / step_s if step_s else 0.0,
     "train_memory_bytes": trainer.memory_bytes,
+    "chance": seeds[0]["chance"],
     # For reports: scores, at this rung, that are no Program's.
     "yardsticks": {"byte trigram": trigram},
   }
   cost = {
     name: sum(s["cost"][name] for s in seeds)
-    for name in ("train_s", "eval_s", "recall_s")
+    for name in ("train_s", "eval_s", "suites_s")
   }
   metrics = [s["metrics"] for s in seeds]
   verify = options.purpose == VERIFY
@@ -98,30 +98,33 @@ def _seed(
       checkpoints=str(scratch / f"checkpoints-{seed}") if keep else "",
     ),
   )
-  measured = _measure(trainer, options, seed, outcome)
+  measured = _measure(trainer, options, seed, outcome, scratch)
   if options.purpose == VERIFY:
     harness.save_params(scratch / f"params-{seed}.npz", outcome.state["params"])
-  part = finished.with_suffix(".part")
-  part.write_text(json.dumps(measured))
-  os.replace(part, finished)
+  suites.write_json(finished, measured)
   return measured
 
 
 def _measure(
-  trainer: Trainer, options: StageOptions, seed: int, outcome: Outcome
+  trainer: Trainer,
+  options: StageOptions,
+  seed: int,
+  outcome: Outcome,
+  scratch: pathlib.Path,
 ) -> dict:
   metrics = {"bits_per_byte": outcome.bits_per_byte}
   start = time.monotonic()
-  if options.run.recall_steps:
-    metrics["recall"] = recall.measure(trainer, options.run.recall_steps, seed)
+  found = suites.accuracies(trainer, options, seed, scratch)
+  metrics |= {name: task["accuracy"] for name, task in found.items()}
   return {
     "metrics": metrics,
+    "chance": {name: task["chance"] for name, task in found.items()},
     "train": outcome.train.tolist(),
     "dev": outcome.dev.tolist(),
     "cost": {
       "step_s": outcome.step_s,
       "train_s": outcome.train_s,
       "eval_s": outcome.eval_s,
-      "recall_s": time.monotonic() - start,
+      "suites_s": time.monotonic() - start,
     },
   }

@@ -98,6 +98,13 @@ def test_refuses_options(options, message):
     ({"step": 3}, "steps"),
     ({"time": 100}, "multiple of the model's chunk_size, 16"),
     ({"batch": 0}, "batch must be at least 1"),
+    ({"development": {"sorting": 5}}, "'sorting'; there are recall"),
+    ({"development": {"recall": 0}}, "development.recall is a number of"),
+    (
+      {"generalisation": {"tasks": {"dyck": 3}}, "time": 4}
+      | {"model": {"chunk_size": 4}},
+      "time is 4, too short for the task dyck: use 8",
+    ),
     ({"model": {"head": 1}}, "rung 'quick'.model.head .*model.heads"),
   ],
 )

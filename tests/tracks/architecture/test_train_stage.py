@@ -10,6 +10,7 @@ from asi_evolve_jax.programs import artifact
 from asi_evolve_jax.settings import plain
 from asi_evolve_jax.tracks.architecture import contract, harness, score, train
 from asi_evolve_jax.tracks.architecture.options import (
+  Generalisation,
   ModelOptions,
   RungOptions,
   StageOptions,
@@ -115,7 +116,11 @@ def test_search_scores_every_seed_and_never_opens_held_out_text(
 def test_verification_scores_held_out_text_in_a_stage_of_its_own(
   options, folders, payload, tmp_path, monkeypatch
 ):
-  run = dataclasses.replace(options.run, recall_steps=2)
+  run = dataclasses.replace(
+    options.run,
+    development={"recall": 2},
+    generalisation=Generalisation(tasks={"parity": 2}),
+  )
   verify = dataclasses.replace(options, purpose="verify", run=run)
   opened = []
   load = corpus.Corpus.load
@@ -127,7 +132,11 @@ def test_verification_scores_held_out_text_in_a_stage_of_its_own(
   request = _request(payload, verify, folders, tmp_path, seeds=(7,))
   trained = train.run(request)
   assert set(opened) == {"train", "dev"}
-  assert set(trained.metrics[0]) == {"bits_per_byte", "recall"}
+  assert set(trained.metrics[0]) == {
+    "bits_per_byte",
+    "dev/recall",
+    "gen/parity",
+  }
   request = dataclasses.replace(request, payload=trained.payload)
   reply = score.run(request)
   (metrics,) = reply.metrics
@@ -135,10 +144,12 @@ def test_verification_scores_held_out_text_in_a_stage_of_its_own(
     "bits_per_byte",
     "held_out_bits_per_byte",
     "other_bits_per_byte",
-    "recall",
+    "dev/recall",
+    "gen/parity",
   }
   assert metrics["bits_per_byte"] == trained.metrics[0]["bits_per_byte"]
-  assert 0 <= metrics["recall"] <= 1
+  assert 0 <= metrics["dev/recall"] <= 1
+  assert trained.report["chance"] == {"dev/recall": 1 / 8, "gen/parity": 1 / 2}
   assert metrics["held_out_bits_per_byte"] != metrics["other_bits_per_byte"]
   trigrams = [r.report["yardsticks"]["byte trigram"] for r in (trained, reply)]
   assert trigrams[0] != trigrams[1]
@@ -159,14 +170,22 @@ def test_saved_parameters_come_back_as_they_were(options, payload, tmp_path):
 def test_a_task_begun_again_does_not_train_a_finished_seed(
   options, folders, payload, tmp_path, monkeypatch
 ):
+  run = dataclasses.replace(
+    options.run,
+    development={"recall": 2},
+    generalisation=Generalisation(tasks={"parity": 2}),
+  )
+  options = dataclasses.replace(options, run=run)
   first = train.run(_request(payload, options, folders, tmp_path, seeds=(0,)))
+  # The search is not told what only verify measures.
+  assert set(first.metrics[0]) == {"bits_per_byte", "dev/recall"}
   inits = []
   init = Trainer.init
   monkeypatch.setattr(
     Trainer, "init", lambda self, seed: inits.append(seed) or init(self, seed)
   )
   both = train.run(_request(payload, options, folders, tmp_path, seeds=(0, 1)))
-  assert inits == [1]
+  assert inits == [1, 1]
   assert both.metrics[0] == first.metrics[0]
   elsewhere = tmp_path / "elsewhere"
   elsewhere.mkdir()

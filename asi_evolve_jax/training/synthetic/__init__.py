@@ -1,0 +1,1 @@
+"""Synthetic tasks: what a mixer can do, apart from how well it models text."""
