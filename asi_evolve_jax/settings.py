@@ -62,8 +62,10 @@ class VerifySettings:
 
   finalists: int = 2  # 0 switches the phase off
   rung: RungSettings | None = None
-  reference: str = "deltanet"  # baseline that finalists are compared with
-  baselines: str = "all"  # or "reference": only that one gets fresh seeds
+  # Baselines that all others are compared with; a Claim each, one family.
+  references: tuple[str, ...] = ("deltanet",)
+  baselines: str = "all"  # or "references": only those get fresh seeds
+  min_seeds: int = 3  # fewer paired seeds claim nothing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,6 +180,22 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
       f"({type(value).__name__})."
     )
   return value
+
+
+def of_run(config: Mapping[str, Any]) -> RunSettings:
+  """Returns the settings that a Run record holds, of older versions too.
+
+  Raises:
+    SettingsError: as `from_config`.
+  """
+  config = dict(config)
+  verify = dict(config.get("verify") or {})
+  if "reference" in verify:  # until there could be several
+    verify["references"] = [verify.pop("reference")]
+    if verify.get("baselines") == "reference":
+      verify["baselines"] = "references"
+    config["verify"] = verify
+  return from_config(RunSettings, config)
 
 
 def plain(value: Any) -> Any:

@@ -51,8 +51,8 @@ def get_config(variant: str = "cpu") -> ml_collections.ConfigDict:
   )
   config.verify = {
     "finalists": 1,
-    "reference": "deltanet",
-    "baselines": "reference",
+    "references": ("deltanet",),
+    "baselines": "references",
     "rung": {
       "name": "verify",
       "seeds": (101, 102, 103),

@@ -47,7 +47,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   )
   config.verify = {
     "finalists": 2,
-    "reference": "random-slsqp",
+    "references": ("random-slsqp",),
     "rung": {
       "name": "verify",
       "seeds": (101, 102, 103),

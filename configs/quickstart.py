@@ -55,7 +55,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   )
   config.verify = {
     "finalists": 2,
-    "reference": "deltanet",
+    "references": ("deltanet",),
     "rung": {
       "name": "verify",
       "seeds": (101, 102, 103),

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from asi_evolve_jax.supervisor import machine
+from asi_evolve_jax.evaluation import machine
 
 _JSON = flags.DEFINE_string("json", None, "File to write the figures to.")
 _SIZES = flags.DEFINE_list(

@@ -33,6 +33,7 @@ _COLUMNS = {
   "result": ("program", "rung", "status", "metrics", "gate"),
   "analysis": ("program", "text"),
   "insight": ("title", "effect"),
+  "claim": ("program", "baseline", "verdict", "effect", "p_corrected"),
   "call": ("role", "model", "status", "seconds"),
   "milestone": ("by",),
 }

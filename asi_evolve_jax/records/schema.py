@@ -27,8 +27,13 @@ STATUSES = (OK, REJECTED, FAILED, TIMEOUT, LOST)
 SEARCH = "search"
 PAIR = "pair"  # a missing seed for a paired comparison
 VERIFY = "verify"  # fresh seeds, held-out data
-REPEAT = "repeat"
+REPEAT = "repeat"  # a measurement once more, to be compared bit for bit
 PURPOSES = (SEARCH, PAIR, VERIFY, REPEAT)
+UNSEEN = (VERIFY, REPEAT)  # whose Results must not reach the search
+
+# Verdicts of a Claim.
+CLAIMED = "claimed"
+NOT_CLAIMED = "not claimed"
 
 
 def digest(*parts: Any) -> str:
@@ -172,6 +177,7 @@ class Result(Record):
   # wall_seconds, cpu_seconds, peak_memory_bytes, flops, ...
   cost: dict[str, float] = dataclasses.field(default_factory=dict)
   worker: str = ""
+  machine: str = ""  # evaluation.machine.kind of the worker
 
   @property
   def id(self) -> str:
@@ -221,6 +227,67 @@ class Insight(Record):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim(Record):
+  """Whether a Program beats a baseline on fresh seeds, and the evidence.
+
+  Gains are positive where the Program is better. A figure is None where too
+  little was measured to have it. A later verify of the same run enlarges the
+  family; then every Claim is written again, and the larger family stands.
+  """
+
+  kind: ClassVar[str] = "claim"
+  program: str
+  baseline: str  # Program id; equal to `program` in a control (A/A)
+  verdict: str  # CLAIMED or NOT_CLAIMED
+  why: str  # the verdict's reason, one sentence
+  asked_by: str  # name of the Milestone that asked for the measurements
+  rung: str
+  metric: str  # the track's final metric
+  direction: str  # "minimize" or "maximize"
+  seeds: tuple[int, ...]  # of the Program, in the order of the pairs
+  baseline_seeds: tuple[int, ...]  # the same seeds, but for a control
+  effect: float | None = None  # mean gain over the pairs
+  low: float | None = None  # 95 % t interval of the mean gain
+  high: float | None = None
+  p: float = 1.0  # two-sided, paired t test; 1 where nothing was measured
+  p_signs: float = 1.0  # two-sided sign-flip test, which assumes less
+  p_corrected: float = 1.0
+  correction: str = "holm"
+  family: int = 1  # comparisons corrected for, failed ones included
+  entered: int = 0  # Programs that entered verify
+  proposed: int = 0  # Programs ever proposed, baselines aside
+  # Each metric of the final Results, not corrected: {"metric", "direction",
+  # "unit", "effect", "low", "high", "seeds", "verdict": "held" (the interval
+  # lies above 0), "failed" (below) or "undecided"}.
+  held: tuple[dict[str, Any], ...] = ()
+  # What measuring took, all seeds: tokens, flops, core_seconds.
+  budget: dict[str, float] = dataclasses.field(default_factory=dict)
+  baseline_budget: dict[str, float] = dataclasses.field(default_factory=dict)
+  results: tuple[str, ...] = ()  # task ids of the Program's evidence
+  baseline_results: tuple[str, ...] = ()
+  commands: tuple[str, ...] = ()  # that repeat it
+  commit: str = ""
+  machines: tuple[str, ...] = ()  # kinds of machine that measured
+
+  @functools.cached_property
+  def id(self) -> str:
+    return digest(
+      self.program,
+      self.baseline,
+      self.asked_by,
+      self.rung,
+      list(self.seeds),
+      list(self.baseline_seeds),
+      self.family,
+    )
+
+  @property
+  def control(self) -> bool:
+    """Whether a Program is compared with itself, to test the pipeline."""
+    return self.program == self.baseline
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Call(Record):
   """One call of a language model, whole."""
 
@@ -245,7 +312,8 @@ class Milestone(Record):
   """A point that a run passes once, or once a session.
 
   Names in use: `session/<nonce>` (a supervisor started), `search-ended`,
-  `verify-asked` (finalists chosen), `finished`.
+  `verify-asked` (finalists chosen after the search), `verify-asked/<digest>`
+  (a person asked for another verify), `finished`.
   """
 
   kind: ClassVar[str] = "milestone"
@@ -269,6 +337,7 @@ KINDS: dict[str, type[Record]] = {
     Result,
     Analysis,
     Insight,
+    Claim,
     Call,
     Milestone,
   )

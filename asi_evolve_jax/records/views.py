@@ -33,6 +33,7 @@ class View:
     analyses_of: Program id -> its Analyses, in order of arrival.
     insights: slug -> latest Insight.
     milestones: name -> Milestone.
+    claims: Claim id -> Claim, those that no longer stand included.
     artifacts: (Program id, shape key) -> Artifact.
     artifact_users: Artifact id -> Program ids that traced to it.
     visits: Program id -> number of Proposals that cite it as a parent.
@@ -62,6 +63,7 @@ class View:
     self.analyses_of: dict[str, list[schema.Analysis]] = {}
     self.insights: dict[str, schema.Insight] = {}
     self.milestones: dict[str, schema.Milestone] = {}
+    self.claims: dict[str, schema.Claim] = {}
     self.artifacts: dict[tuple[str, str], schema.Artifact] = {}
     self.artifact_users: dict[str, set[str]] = {}
     self.visits: collections.Counter[str] = collections.Counter()
@@ -146,7 +148,7 @@ class View:
     if result.artifact:
       self._use(result.artifact, result.program)
     self._settle(result.program)
-    if result.status == schema.OK and result.purpose != schema.VERIFY:
+    if result.status == schema.OK and result.purpose not in schema.UNSEEN:
       self._rank(result.program, result.rung)
     return None
 
@@ -164,6 +166,12 @@ class View:
     latest = self.insights.get(insight.slug)
     if latest is None or latest.version < insight.version:
       self.insights[insight.slug] = insight
+    return None
+
+  def _take_claim(self, claim: schema.Claim) -> bool | None:
+    if claim.id in self.claims:
+      return False
+    self.claims[claim.id] = claim
     return None
 
   def _take_milestone(self, milestone: schema.Milestone) -> bool | None:
@@ -239,8 +247,8 @@ class View:
     Args:
       program: Program id.
       rung: name of the rung.
-      purpose: of the Tasks; None: all but verify, whose data the search must
-        not see.
+      purpose: of the Tasks; None: those of the search (not verify, whose data
+        it must not see, nor repeats, which check and do not measure anew).
       metric: by default the one that ranks.
     """
     name = metric or self._metric
@@ -249,7 +257,7 @@ class View:
       if result.status != schema.OK or result.rung != rung:
         continue
       if (
-        result.purpose == schema.VERIFY
+        result.purpose in schema.UNSEEN
         if purpose is None
         else result.purpose != purpose
       ):
@@ -291,6 +299,21 @@ class View:
   def best(self, rung: str) -> str | None:
     """Returns the best Program id at `rung`, or None."""
     return next(iter(self.ranked(rung, 1)), None)
+
+  def standing_claims(self) -> list[schema.Claim]:
+    """Returns the last word on each comparison, controls behind the others.
+
+    Of Claims on the same measurements the one corrected for most stands.
+    """
+    standing: dict[tuple, schema.Claim] = {}
+    for claim in self.claims.values():
+      key = (claim.asked_by, claim.program, claim.baseline, claim.seeds)
+      if key not in standing or standing[key].family < claim.family:
+        standing[key] = claim
+    return sorted(
+      standing.values(),
+      key=lambda c: (c.control, c.asked_by, c.p, c.program, c.baseline),
+    )
 
   def rounds(self) -> int:
     """Returns how many Proposals, not baselines, have been measured.

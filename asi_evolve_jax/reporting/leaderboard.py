@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from asi_evolve_jax.evaluation.statistics import mean_interval
 from asi_evolve_jax.records import View
-from asi_evolve_jax.records.schema import OK, Result
+from asi_evolve_jax.records.schema import CLAIMED, OK, Result
 from asi_evolve_jax.tracks.base import Metric
 
 _COST = ("wall_seconds", "peak_memory_bytes")
@@ -27,6 +28,7 @@ class Row:
       None with one seed, where none can be had.
     seeds: the seeds measured.
     facts: the track's columns and the cost, where the Results hold them.
+    beats: names of the baselines that it is claimed to beat.
   """
 
   rank: int
@@ -38,6 +40,7 @@ class Row:
   high: float | None
   seeds: tuple[int, ...]
   facts: dict[str, float]
+  beats: tuple[str, ...] = ()
 
   def json(self) -> dict[str, Any]:
     return dataclasses.asdict(self)
@@ -79,29 +82,47 @@ def rows(
         low=None if alone else low,
         high=None if alone else high,
         seeds=tuple(sorted(values)),
-        facts=_facts(results, columns),
+        facts=facts(results, columns),
       )
     )
   found.sort(key=lambda r: -r.score if metric.better(1.0, 0.0) else r.score)
   return [dataclasses.replace(r, rank=i + 1) for i, r in enumerate(found)]
 
 
-def _facts(results: list[Result], columns: tuple[str, ...]) -> dict[str, float]:
-  facts: dict[str, float] = {}
+def apart(view: View, table: list[Row]) -> tuple[list[Row], list[Row]]:
+  """Returns the claimed rows, with what they beat, and all others."""
+  beats: dict[str, list[str]] = {}
+  for claim in view.standing_claims():
+    if claim.verdict == CLAIMED and not claim.control:
+      name = view.proposal_of[claim.baseline].name
+      beats.setdefault(claim.program, []).append(name)
+  claimed = [
+    dataclasses.replace(row, beats=tuple(dict.fromkeys(beats[row.program])))
+    for row in table
+    if row.program in beats
+  ]
+  return claimed, [row for row in table if row.program not in beats]
+
+
+def facts(
+  results: Sequence[Result], columns: tuple[str, ...]
+) -> dict[str, float]:
+  """Returns means of metrics, report entries and the cost, by name."""
+  found: dict[str, float] = {}
   for name in columns:
     measured = [m[name] for r in results for m in r.metrics if name in m]
     if measured:
-      facts[name] = sum(measured) / len(measured)
+      found[name] = sum(measured) / len(measured)
       continue
     for result in results:
       if isinstance(result.report.get(name), (int, float)):
-        facts[name] = float(result.report[name])
+        found[name] = float(result.report[name])
         break
   for name in _COST:
     spent = [r.cost[name] for r in results if name in r.cost]
     if spent:
-      facts.setdefault(name, max(spent))
-  return facts
+      found.setdefault(name, max(spent))
+  return found
 
 
 def yardsticks(view: View, rung: str) -> dict[str, float]:
@@ -120,6 +141,8 @@ def markdown(table: list[Row], metric: Metric, marks: dict[str, float]) -> str:
     return "No Program has a score here yet.\n"
   names = sorted({name for row in table for name in row.facts})
   header = ["", "Program", "by", f"{metric.name} ({_arrow(metric)})", "seeds"]
+  claimed = any(row.beats for row in table)
+  header += ["claimed over"] * claimed
   header += [name.replace("_", " ") for name in names]
   lines = [
     "| " + " | ".join(header) + " |",
@@ -129,11 +152,12 @@ def markdown(table: list[Row], metric: Metric, marks: dict[str, float]) -> str:
   for row in table:
     cells = [str(row.rank), row.name, row.author, quality(row)]
     cells += [str(len(row.seeds))]
+    cells += [", ".join(row.beats)] * claimed
     cells += [human(name, row.facts.get(name)) for name in names]
     entries.append((row.score, cells))
   for name, value in marks.items():
     cells = ["", f"*{name}*", "yardstick", f"{value:.4f}", ""]
-    entries.append((value, cells + [""] * len(names)))
+    entries.append((value, cells + [""] * (len(names) + claimed)))
   entries.sort(key=lambda e: -e[0] if metric.better(1.0, 0.0) else e[0])
   lines += ["| " + " | ".join(cells) + " |" for _, cells in entries]
   return "\n".join(lines) + "\n"

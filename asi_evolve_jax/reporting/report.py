@@ -1,6 +1,7 @@
 """What a run leaves to read: `report/` in the run's folder.
 
-leaderboard.md and .json, progress.png, lineage.md and best.py.
+leaderboard.md and .json, progress.png, lineage.md, best.py, and a discovery
+card in claims/ for each Claim that holds.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 from asi_evolve_jax.records import Records, View
-from asi_evolve_jax.records.schema import OK, VERIFY, Proposal
-from asi_evolve_jax.reporting import leaderboard, verdict
+from asi_evolve_jax.records.schema import OK, VERIFY
+from asi_evolve_jax.reporting import cards, leaderboard, lineage, verdict
 from asi_evolve_jax.reporting.figures import draw_progress
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Track
@@ -41,18 +42,26 @@ def write_report(
   folder.mkdir(parents=True, exist_ok=True)
   sections = [_header(view, settings, records)]
   tables = {}
-  compared = verdict.compare(view, settings, track.final_metric)
+  said = verdict.sentences(view, settings, track)
   verify = settings.verify.rung
-  if compared and verify is not None:
+  if said and verify is not None:
     table = leaderboard.rows(
       view, verify.name, track.final_metric, track.columns(), VERIFY
     )
-    tables[verify.name] = [row.json() for row in table]
+    claimed, others = leaderboard.apart(view, table)
+    tables[verify.name] = [row.json() for row in (*claimed, *others)]
     marks = leaderboard.yardsticks(view, verify.name)
     sections += [
       "## Verified on fresh seeds and held-out data\n",
-      verdict.sentence(compared, settings, track.final_metric) + "\n",
-      leaderboard.markdown(table, track.final_metric, marks),
+      "\n".join(f"- {sentence}" for sentence in said) + "\n",
+      "### Claimed\n",
+      leaderboard.markdown(claimed, track.final_metric, {})
+      if claimed
+      else "Nothing.\n",
+      "### Not claimed\n",
+      leaderboard.markdown(others, track.final_metric, marks),
+      "### Comparisons\n",
+      verdict.table(view),
     ]
   for rung in reversed(settings.ladder):
     table = leaderboard.rows(view, rung.name, track.metric, track.columns())
@@ -60,7 +69,7 @@ def write_report(
     marks = leaderboard.yardsticks(view, rung.name)
     sections += [
       f"## Search at rung {rung.name}\n",
-      "Selected on these scores: not a claim.\n",
+      "Selected on these scores: nothing here is claimed.\n",
       leaderboard.markdown(table, track.metric, marks),
     ]
   sections.append(_failures(view))
@@ -72,7 +81,10 @@ def write_report(
         "run": settings.name,
         "track": settings.track,
         "tables": tables,
-        "verdict": [c.json() for c in compared],
+        "verdict": said,
+        "claims": [
+          {"id": c.id, **dataclasses.asdict(c)} for c in view.standing_claims()
+        ],
         "statuses": _statuses(view),
       },
       indent=1,
@@ -82,11 +94,12 @@ def write_report(
   draw_progress(
     view, last, track.metric, _baselines(view, last), folder / "progress.png"
   )
-  best = _best(view, settings, compared)
+  best = _best(view, settings)
   if best is not None:
-    (folder / "lineage.md").write_text(_lineage(view, best, settings))
+    (folder / "lineage.md").write_text(lineage.text(view, best, settings))
     (folder / "best.py").write_text(_best_source(view, best))
-  return Written(folder, _summary(view, settings, track, compared, folder))
+  cards.write(view, settings, track, folder / "claims")
+  return Written(folder, _summary(view, settings, track, said, folder))
 
 
 def _header(view: View, settings: RunSettings, records: Records) -> str:
@@ -147,46 +160,20 @@ def _baselines(view: View, rung: str) -> dict[str, float]:
   return scores
 
 
-def _best(
-  view: View, settings: RunSettings, compared: list[verdict.Comparison]
-) -> str | None:
+def _best(view: View, settings: RunSettings) -> str | None:
   """The best candidate: of verify where it ran, else of the search."""
-  finalists = [c for c in compared if c.author != "baseline"]
-  if finalists:
-    return max(finalists, key=lambda c: c.gain).program
+  judged = [
+    c
+    for c in verdict.comparisons(view)
+    if verdict.is_candidate(view, c) and c.effect is not None
+  ]
+  if judged:
+    return max(judged, key=lambda c: c.effect or 0.0).program
   for rung in reversed(settings.ladder):
     best = view.best(rung.name)
     if best is not None:
       return best
   return None
-
-
-def _lineage(view: View, best: str, settings: RunSettings) -> str:
-  """The line of first parents, oldest first, with what each changed."""
-  chain: list[Proposal] = []
-  program: str | None = best
-  while program is not None and program in view.proposal_of:
-    proposal = view.proposal_of[program]
-    if proposal in chain:
-      break
-    chain.append(proposal)
-    program = proposal.parents[0] if proposal.parents else None
-  lines = ["# How the best Program came about\n"]
-  for proposal in reversed(chain):
-    lines.append(f"## Round {proposal.round}: {proposal.name}\n")
-    lines.append(f"Program `{proposal.program}`, {proposal.operator}.")
-    for rung in settings.ladder:
-      score = view.score(proposal.program, rung.name)
-      if score is not None:
-        lines.append(f"Score at {rung.name}: {score:.6g}.")
-    lines.append(f"\n{proposal.motivation}\n")
-    for change in proposal.changes:
-      lines.append(f"- {change['gene']}: {change['old']} -> {change['new']}")
-    for analysis in view.analyses_of.get(proposal.program, [])[-1:]:
-      quoted = analysis.text.strip().replace("\n", "\n> ")
-      lines.append(f"\n> {quoted}")
-    lines.append("")
-  return "\n".join(lines)
 
 
 def _best_source(view: View, best: str) -> str:
@@ -202,7 +189,7 @@ def _summary(
   view: View,
   settings: RunSettings,
   track: Track,
-  compared: list[verdict.Comparison],
+  said: list[str],
   folder: Path,
 ) -> str:
   lines = [""]
@@ -215,7 +202,6 @@ def _summary(
   )
   for row in table:
     lines.append(f"  {row.rank}. {row.name}: {leaderboard.quality(row)}")
-  if compared:
-    lines.append(verdict.sentence(compared, settings, track.final_metric))
+  lines += said
   lines.append(f"Report: {folder / 'leaderboard.md'}")
   return "\n".join(lines)

@@ -16,8 +16,15 @@ import numpy as np
 from asi_evolve_jax.evaluation.stages import Stage, StageRequest
 from asi_evolve_jax.evaluation.workers import Job, Outcome
 from asi_evolve_jax.records import Lease
-from asi_evolve_jax.records.schema import Result, Task, digest
-from asi_evolve_jax.settings import RungSettings
+from asi_evolve_jax.records.schema import (
+  REPEAT,
+  SEARCH,
+  VERIFY,
+  Result,
+  Task,
+  digest,
+)
+from asi_evolve_jax.settings import RungSettings, RunSettings
 
 _REPORT_BYTES = 64 << 10
 _ERROR_CHARS = 4000
@@ -34,6 +41,7 @@ class Attempt:
     rung: of the Task.
     source: of the Program.
     shape_key: what its Artifact is traced at; "": its track has none.
+    measured_as: the purpose that the stages are told.
     scratch: its folder; the same for every attempt at the Task.
     slot: index of the worker slot that it holds; None while it waits.
     stages: those that run for its purpose.
@@ -52,6 +60,7 @@ class Attempt:
   rung: RungSettings
   source: str
   shape_key: str
+  measured_as: str
   scratch: Path
   slot: int | None
   stages: tuple[Stage, ...]
@@ -97,7 +106,7 @@ class Attempt:
       options={
         **options,
         "rung": self.task.rung,
-        "purpose": self.task.purpose,
+        "purpose": self.measured_as,
       },
       scratch=str(self.scratch),
       cache=cache if stage.trusted else "",
@@ -165,6 +174,17 @@ class Attempt:
           shutil.rmtree(entry, ignore_errors=True)
         elif entry.suffix != ".log":
           entry.unlink(missing_ok=True)
+
+
+def measured_as(task: Task, settings: RunSettings) -> str:
+  """Returns the purpose that the stages are told: a repeat has the original's.
+
+  Held-out data is read for verify alone, so a repeat of it must say so.
+  """
+  if task.purpose != REPEAT:
+    return task.purpose
+  rung = settings.verify.rung
+  return VERIFY if rung is not None and rung.name == task.rung else SEARCH
 
 
 def scratch_name(task: Task) -> str:

@@ -13,6 +13,7 @@ import os
 import time
 from pathlib import Path
 
+from asi_evolve_jax.evaluation import machine
 from asi_evolve_jax.evaluation.limits import Limits, default_cores
 from asi_evolve_jax.evaluation.workers import Outcome, Pool, WorkerPool
 from asi_evolve_jax.records import (
@@ -27,13 +28,19 @@ from asi_evolve_jax.records.schema import (
   LOST,
   OK,
   REPEAT,
+  UNSEEN,
   VERIFY,
   Artifact,
   Record,
   Result,
   Task,
 )
-from asi_evolve_jax.roles.attempt import Attempt, metrics_fault, scratch_name
+from asi_evolve_jax.roles.attempt import (
+  Attempt,
+  measured_as,
+  metrics_fault,
+  scratch_name,
+)
 from asi_evolve_jax.roles.promotion import Promotions
 from asi_evolve_jax.settings import RungSettings, RunSettings
 from asi_evolve_jax.tracks.base import Track
@@ -92,11 +99,14 @@ class Engineer:
     self._own: set[str] = set()  # keys written here and not yet read back
     self._ended: list[tuple[Attempt, Result]] = []
     self._renewed = time.monotonic()
+    self._machine = machine.kind(0 if None in self._pool.cores else 1)
 
   @property
   def finished(self) -> bool:
     """Whether the run has nothing more to measure."""
-    return "finished" in self.view.milestones
+    return "finished" in self.view.milestones and not any(
+      self._wanted(task) for task in self.view.pending()
+    )
 
   def step(self) -> bool:
     """Takes in what has ended, writes it, and starts what can be started.
@@ -150,7 +160,7 @@ class Engineer:
     return True
 
   def _wanted(self, task: Task) -> bool:
-    return task.purpose == VERIFY or (
+    return task.purpose in UNSEEN or (
       "search-ended" not in self.view.milestones
     )
 
@@ -191,7 +201,7 @@ class Engineer:
     if attempt.index < len(attempt.stages):
       self._proceed(attempt)
       return
-    verify = attempt.task.purpose == VERIFY
+    verify = attempt.measured_as == VERIFY
     metric = self._track.final_metric if verify else self._track.metric
     fault = metrics_fault(reply.metrics, len(attempt.task.seeds), metric.name)
     if fault:
@@ -240,6 +250,8 @@ class Engineer:
 
   def _reuse_artifact(self, attempt: Attempt) -> None:
     """Goes on behind the stage that would make a known Artifact again."""
+    if attempt.task.purpose == REPEAT:
+      return  # from the source on
     key = (attempt.task.program, attempt.shape_key)
     known = self.view.artifacts.get(key)
     payload = self._records.get_bytes(known.blob) if known else None
@@ -286,6 +298,7 @@ class Engineer:
             metrics=known.metrics,
             curves=known.curves,
             copied_from=known.copied_from or known.task,
+            machine=known.machine,
           )
           return True
     return False
@@ -302,6 +315,7 @@ class Engineer:
   def _finish(self, attempt: Attempt, status: str, **fields: object) -> None:
     """Makes the Result and the Tasks that follow from it."""
     slot = attempt.slot if attempt.slot is not None else "-"
+    fields.setdefault("machine", self._machine)
     result = attempt.result(status, f"{self._worker_name}/{slot}", **fields)
     self._output.append(result)
     self._output += self._promotions.after(result)
@@ -393,6 +407,7 @@ class Engineer:
       rung=rung,
       source=program.source if program is not None else "",
       shape_key=self._track.shape_key(rung),
+      measured_as=measured_as(task, self._settings),
       scratch=self._run_dir / "scratch" / scratch_name(task),
       slot=slot,
       stages=tuple(

@@ -1,7 +1,8 @@
 """The verifier: fresh seeds and held-out data for finalists and baselines.
 
-It acts once, after the search ended. The seeds that selected a finalist are
-never among those that judge it.
+After the search it asks for verify Tasks, once; whenever all that was asked
+for is measured, by itself or by `launch.verify`, it writes the Claims. The
+seeds that selected a finalist are never among those that judge it.
 """
 
 from __future__ import annotations
@@ -9,29 +10,43 @@ from __future__ import annotations
 import logging
 
 from asi_evolve_jax.records import Records, View
-from asi_evolve_jax.records.schema import VERIFY, Milestone, Record, Task
+from asi_evolve_jax.records.schema import CLAIMED, Milestone
+from asi_evolve_jax.records.views import BASELINE
+from asi_evolve_jax.roles.claims import claims
+from asi_evolve_jax.roles.waves import ASKED, is_open, make_wave, waves
 from asi_evolve_jax.settings import RunSettings, SettingsError
 from asi_evolve_jax.tracks.base import Track
 
 log = logging.getLogger(__name__)
 
-BASELINES = ("all", "reference")  # which baselines get fresh seeds too
-_KINDS = ("run", "proposal", "task", "result", "milestone")
+BASELINES = ("all", "references")  # which baselines get fresh seeds too
+_KINDS = ("run", "proposal", "task", "result", "milestone", "claim")
 
 
 def check_settings(settings: RunSettings) -> None:
-  """Refuses verify seeds that the ladder selected on, or an unknown choice.
+  """Refuses what could not claim anything, or claim too much.
 
   Raises:
-    SettingsError: naming the seeds in both, or what `baselines` may be.
+    SettingsError: naming the seeds that the ladder selected on too, or what
+      the setting may be.
   """
+  verify = settings.verify
   if settings.verify.baselines not in BASELINES:
     raise SettingsError(
       f"config.verify.baselines is {settings.verify.baselines!r}: use one of "
       f"{BASELINES}."
     )
-  rung = settings.verify.rung
-  if rung is None or not settings.verify.finalists:
+  if len(set(verify.references)) != len(verify.references):
+    raise SettingsError(
+      f"config.verify.references names one twice: {verify.references}."
+    )
+  if verify.min_seeds < 2:
+    raise SettingsError(
+      f"config.verify.min_seeds is {verify.min_seeds}: one seed has no "
+      "spread, give at least 2."
+    )
+  rung = verify.rung
+  if rung is None:
     return
   used = {seed for r in settings.ladder for seed in r.seeds}
   both = sorted(used & set(rung.seeds))
@@ -39,6 +54,10 @@ def check_settings(settings: RunSettings) -> None:
     raise SettingsError(
       f"config.verify.rung.seeds holds {both}, which the ladder selects on: "
       "give verify fresh seeds."
+    )
+  if len(set(rung.seeds)) != len(rung.seeds):
+    raise SettingsError(
+      f"config.verify.rung.seeds holds one twice: {rung.seeds}."
     )
 
 
@@ -51,11 +70,12 @@ def check_reference(settings: RunSettings, track: Track) -> None:
   if settings.verify.rung is None or not settings.verify.finalists:
     return
   names = [baseline.name for baseline in track.baselines()]
-  if settings.verify.reference not in names:
-    raise SettingsError(
-      f"config.verify.reference is {settings.verify.reference!r}, which is no "
-      f"baseline of {settings.track}: use one of {names}."
-    )
+  for reference in settings.verify.references:
+    if reference not in names:
+      raise SettingsError(
+        f"config.verify.references has {reference!r}, which is no baseline of "
+        f"{settings.track}: use some of {names}."
+      )
 
 
 def finalists(view: View, settings: RunSettings) -> list[str]:
@@ -63,13 +83,18 @@ def finalists(view: View, settings: RunSettings) -> list[str]:
   chosen = [
     program
     for program in view.ranked(settings.ladder[-1].name)
-    if view.proposal_of[program].author != "baseline"
+    if view.proposal_of[program].author != BASELINE
   ]
   return chosen[: settings.verify.finalists]
 
 
 class Verifier:
-  """Asks for verify Tasks after the search; says when all are done."""
+  """Asks for verify Tasks, writes the Claims, says when all is done.
+
+  All that it decides follows from the records, and every key from what it
+  decides: several verifiers on one run, or one killed and started again, come
+  to the same records.
+  """
 
   name = "verifier"
 
@@ -77,65 +102,70 @@ class Verifier:
     check_settings(settings)
     self._records = records
     self._settings = settings
+    self._track = track
     self._view = View(track.metric.name, track.metric.direction)
     self._cursor = None
 
   def step(self) -> bool:
-    """Writes the verify Tasks once, then `finished` once they have Results."""
+    """Writes what follows from what is new: Tasks, Claims, `finished`."""
     news, self._cursor = self._records.follow(self._cursor, _KINDS)
     self._view.update(news)
+    did = (self._heal() or self._claim()) if news else False
     milestones = self._view.milestones
     if "search-ended" not in milestones or "finished" in milestones:
-      return False
+      return did
     rung = self._settings.verify.rung
     if rung is None or not self._settings.verify.finalists:
       return self._finish({})
-    if "verify-asked" not in milestones:
-      return self._ask(rung)
-    asked = milestones["verify-asked"].detail
-    open_tasks = [t for t in self._view.pending() if t.purpose == VERIFY]
-    written = all(task in self._view.tasks for task in asked["tasks"])
-    if open_tasks or not written:
-      return False
-    return self._finish({"finalists": asked["finalists"]})
+    if ASKED not in milestones:
+      return self._ask(rung.seeds)
+    asked = waves(self._view, self._settings)
+    if any(is_open(self._view, wave) for wave in asked):
+      return did
+    return self._finish({"finalists": milestones[ASKED].detail["finalists"]})
 
   def close(self) -> None:
     """Nothing is held."""
 
-  def _ask(self, rung) -> bool:
-    chosen = finalists(self._view, self._settings)
-    verify = self._settings.verify
-    baselines = [
-      program
-      for program, proposal in self._view.proposal_of.items()
-      if proposal.author == "baseline"
-      and (verify.baselines == "all" or proposal.name == verify.reference)
+  def _heal(self) -> bool:
+    """Writes the Tasks of waves that were asked for and lack them."""
+    lacking = [
+      task
+      for wave in waves(self._view, self._settings)
+      for task in wave.tasks
+      if task.id not in self._view.tasks
     ]
-    tasks = [
-      Task(
-        program=program,
-        rung=rung.name,
-        seeds=rung.seeds,
-        purpose=VERIFY,
-        requested_by=self.name,
-        priority=200,
-      )
-      for program in [*chosen, *baselines]
+    if lacking:
+      self._records.put(*lacking)
+      self._view.update(lacking)
+    return bool(lacking)
+
+  def _claim(self) -> bool:
+    """Writes the Claims that all of verify supports, those that are new."""
+    new = [
+      claim
+      for claim in claims(self._view, self._settings, self._track)
+      if claim.id not in self._view.claims
     ]
-    detail = {
-      "finalists": chosen,
-      "baselines": baselines,
-      "tasks": [task.id for task in tasks],
-      "proposed": self._view.proposed(),
-    }
-    records: list[Record] = [
-      *tasks,
-      Milestone(name="verify-asked", by=self.name, detail=detail),
-    ]
-    self._records.put(*records)
+    if not new:
+      return False
+    self._records.put(*new)
+    self._view.update(new)
     log.info(
-      "verify: %d finalists and %d baselines", len(chosen), len(baselines)
+      "%d Claims, %d of them claimed",
+      len(new),
+      sum(claim.verdict == CLAIMED for claim in new),
     )
+    return True
+
+  def _ask(self, seeds: tuple[int, ...]) -> bool:
+    chosen = finalists(self._view, self._settings)
+    wave = make_wave(
+      self._view, self._settings, chosen, seeds, self.name, name=ASKED
+    )
+    # First: of several verifiers one decides, and all write its Tasks.
+    self._records.put(wave.milestone())
+    log.info("verify: %d finalists", len(chosen))
     return True
 
   def _finish(self, detail: dict) -> bool:

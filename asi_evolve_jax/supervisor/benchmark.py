@@ -97,6 +97,9 @@ class SumTrack:
   def folders(self) -> dict[str, str]:
     return {}
 
+  def metrics(self) -> tuple[Metric, ...]:
+    return (self.metric,)
+
   def columns(self) -> tuple[str, ...]:
     return ()
 

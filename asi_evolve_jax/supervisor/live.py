@@ -16,7 +16,7 @@ from rich.text import Text
 
 from asi_evolve_jax.evaluation.statistics import mean_interval
 from asi_evolve_jax.records import Held, View
-from asi_evolve_jax.records.schema import VERIFY
+from asi_evolve_jax.records.schema import SEARCH
 from asi_evolve_jax.supervisor.progress import counts
 from asi_evolve_jax.supervisor.run import OpenRun
 
@@ -176,7 +176,7 @@ class Live:
     for lease in self._leases:
       task = self._view.tasks[lease.task]
       proposal = self._view.proposal_of.get(task.program)
-      purpose = "" if task.purpose != VERIFY else " (verify)"
+      purpose = "" if task.purpose == SEARCH else f" ({task.purpose})"
       age = max(0.0, time.time() - lease.started_at)
       table.add_row(
         lease.owner,

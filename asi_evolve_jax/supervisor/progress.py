@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from asi_evolve_jax.records import View
-from asi_evolve_jax.records.schema import VERIFY
+from asi_evolve_jax.records.schema import UNSEEN
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Metric
 
@@ -36,7 +36,7 @@ def end_reason(
   first = settings.ladder[0].name
   if view.results and not view.pending() and not view.ranked(first, 1):
     return f"nothing to build on: no baseline has a score at {first}"
-  searching = any(t.purpose != VERIFY for t in view.pending())
+  searching = any(t.purpose not in UNSEEN for t in view.pending())
   if view.rounds() >= settings.rounds and view.results and not searching:
     return f"rounds: {view.rounds()} of {settings.rounds}"
   return None

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from asi_evolve_jax.evaluation import machine
 from asi_evolve_jax.evaluation.suites import check_suites
 from asi_evolve_jax.proposers.registry import make_proposer
 from asi_evolve_jax.records import Records
@@ -18,9 +19,9 @@ from asi_evolve_jax.settings import (
   SettingsError,
   difference,
   from_config,
+  of_run,
   plain,
 )
-from asi_evolve_jax.supervisor import machine
 from asi_evolve_jax.tracks import registry
 from asi_evolve_jax.tracks.base import Track
 
@@ -97,7 +98,8 @@ def open_or_create(settings: RunSettings) -> OpenRun:
     if not records.put(record)[0]:  # another supervisor was faster
       begun = _begun(records)
   if begun is not None:
-    lines = difference(_portable(begun.config), _portable(plain(settings)))
+    before = plain(of_run(begun.config))
+    lines = difference(_portable(before), _portable(plain(settings)))
     if lines:
       raise SettingsError(
         f"{run_dir} holds a run with another config:\n  "
@@ -124,7 +126,7 @@ def attach(url: str, run_dir: str = "") -> OpenRun:
     raise SettingsError(
       f"{url} holds no run: begin one with launch.evolve, or mend the URL."
     )
-  settings = from_config(RunSettings, begun.config)
+  settings = of_run(begun.config)
   if settings.durable:
     records = Records.open(url, durable=True)
   track = registry.load(settings.track, settings.track_options)

@@ -87,6 +87,14 @@ class Track(Protocol):
     """Returns the data folders on this machine that `Stage.reads` may name."""
     ...
 
+  def metrics(self) -> tuple[Metric, ...]:
+    """Returns every number that its stages may report for each seed.
+
+    `metric` and `final_metric` among them. What is not listed here has no
+    direction: it is kept, and never compared.
+    """
+    ...
+
   def columns(self) -> tuple[str, ...]:
     """Names of metrics and report entries that stand in the leaderboard."""
     ...

@@ -176,7 +176,7 @@ def test_a_metric_that_is_missing_or_not_finite_is_no_score():
 
 def test_the_score_is_the_mean_over_seeds_not_over_results():
   several = task(1, seeds=(0, 1))
-  again = task(1, seeds=(0,), purpose=schema.REPEAT)
+  again = task(1, seeds=(0,), purpose=schema.PAIR)
   view = _view(result(several, 1.0, 5.0), result(again, 3.0))
   assert view.measurements(program_id(1), "quick") == {0: 2.0, 1: 5.0}
   assert view.seed_scores(program_id(1), "quick") == [2.0, 5.0]
@@ -191,6 +191,13 @@ def test_verify_is_kept_from_the_search():
   assert view.score(program_id(1), "quick") == 2.0
   assert view.ranked("quick") == [program_id(1)]
   assert view.score(program_id(1), "quick", schema.VERIFY) == 0.0
+
+
+def test_a_repeat_is_a_check_and_no_score():
+  again = task(1, purpose=schema.REPEAT)
+  view = _view(result(task(1), 2.0), result(again, 0.0))
+  assert view.score(program_id(1), "quick") == 2.0
+  assert view.ranked("quick") == [program_id(1)]
 
 
 def test_the_highest_rung_speaks_where_none_is_named():

@@ -49,7 +49,7 @@ def _searched(records, losses):
 
 @pytest.mark.parametrize(
   ("baselines", "expected"),
-  [("all", {"p0", "p1", "p3"}), ("reference", {"p1", "p3"})],
+  [("all", {"p0", "p1", "p3"}), ("references", {"p1", "p3"})],
 )
 def test_the_best_candidate_and_the_baselines_asked_for(
   tmp_path, baselines, expected
@@ -59,9 +59,12 @@ def test_the_best_candidate_and_the_baselines_asked_for(
     records,
     [("baseline", 0.9), ("baseline", 0.5), ("symbolic", 0.8), ("random", 0.4)],
   )
-  wanted = _with(settings(), finalists=1, baselines=baselines, reference="p1")
+  wanted = _with(
+    settings(), finalists=1, baselines=baselines, references=("p1",)
+  )
   verifier = Verifier(records, wanted, ToyTrack())
-  assert verifier.step()
+  while verifier.step():
+    pass
   view = View("loss", "minimize", ("quick", "explore", "verify"))
   view.update(records.follow()[0])
   asked = [t for t in view.tasks.values() if t.purpose == VERIFY]
@@ -84,8 +87,10 @@ def test_an_unknown_choice_of_baselines_is_refused():
 
 
 def test_a_reference_that_is_no_baseline_is_refused():
-  with pytest.raises(SettingsError, match="'deltanett', which is no baseline"):
-    check_reference(_with(settings(), reference="deltanett"), ToyTrack())
+  with pytest.raises(
+    SettingsError, match="has 'deltanett', which is no baseline"
+  ):
+    check_reference(_with(settings(), references=("deltanett",)), ToyTrack())
   check_reference(
-    _with(settings(), reference="deltanett", finalists=0), ToyTrack()
+    _with(settings(), references=("deltanett",), finalists=0), ToyTrack()
   )

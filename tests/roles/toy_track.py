@@ -22,7 +22,7 @@ from asi_evolve_jax.settings import (
   VerifySettings,
   WorkerSettings,
 )
-from asi_evolve_jax.tracks.base import MINIMIZE, Metric
+from asi_evolve_jax.tracks.base import MAXIMIZE, MINIMIZE, Metric
 
 HERE = str(pathlib.Path(__file__).parent)
 
@@ -129,6 +129,9 @@ class ToyTrack:
 
   def folders(self):
     return {}
+
+  def metrics(self):
+    return (self.metric, self.final_metric, Metric("speed", MAXIMIZE))
 
   def columns(self):
     return ()

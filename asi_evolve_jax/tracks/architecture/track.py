@@ -26,7 +26,12 @@ from asi_evolve_jax.tracks.architecture.options import (
   read_rung,
 )
 from asi_evolve_jax.tracks.architecture.space import ArchitectureSpace
-from asi_evolve_jax.tracks.base import MINIMIZE, Baseline, Metric
+from asi_evolve_jax.tracks.base import (
+  MAXIMIZE,
+  MINIMIZE,
+  Baseline,
+  Metric,
+)
 from asi_evolve_jax.training.synthetic.registry import TASKS
 
 _ROOM = "asi_evolve_jax.tracks.architecture"
@@ -158,6 +163,21 @@ class ArchitectureTrack:
     del options["wheels_dir"]
     home = corpus.locate(**options)
     return {name: str(home / name) for name in set(corpus.FOLDERS.values())}
+
+  def metrics(self) -> tuple[Metric, ...]:
+    """Returns the scores on texts and on tasks."""
+    return (
+      self.metric,
+      self.final_metric,
+      Metric("other_bits_per_byte", MINIMIZE, "bits a byte"),
+      *(
+        Metric(f"{suite}/{name}", MAXIMIZE, "of the answers")
+        for suite in ("dev", "gen")
+        for name in TASKS
+      ),
+      # Runs before the suites called it so.
+      Metric("recall", MAXIMIZE, "of the answers"),
+    )
 
   def columns(self) -> tuple[str, ...]:
     """Names what stands beside the score in a leaderboard."""

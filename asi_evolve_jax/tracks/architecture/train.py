@@ -58,6 +58,7 @@ def run(request: StageRequest) -> StageReply:
     name: sum(s["cost"][name] for s in seeds)
     for name in ("train_s", "eval_s", "suites_s")
   }
+  cost["tokens"] = float(tokens * options.run.steps * len(seeds))
   metrics = [s["metrics"] for s in seeds]
   verify = options.purpose == VERIFY
   return StageReply(

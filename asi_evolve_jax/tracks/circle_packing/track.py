@@ -162,6 +162,10 @@ class CirclePackingTrack:
     """Returns {}: there is no data."""
     return {}
 
+  def metrics(self) -> tuple[Metric, ...]:
+    """Returns the sum of the radii, all that is measured."""
+    return (self.metric,)
+
   def columns(self) -> tuple[str, ...]:
     """Returns the columns beside the score: the best packing of all seeds."""
     return ("best_of_seeds",)

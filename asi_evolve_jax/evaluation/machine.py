@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -53,6 +55,38 @@ def versions() -> dict[str, str]:
     except importlib.metadata.PackageNotFoundError:
       continue
   return found
+
+
+def kind(threads: int) -> str:
+  """Names what decides a measurement's last bits, parts split by "; ".
+
+  Two measurements of one Artifact and seed are equal bit for bit where this
+  is equal (docs/claims.md); where it differs they may differ.
+
+  Args:
+    threads: that a worker computes with; 0: as many as it likes.
+  """
+  found = versions()
+  return "; ".join(
+    (
+      f"{machine()['processor']} ({platform.machine()})",
+      f"instructions {_instructions()}",
+      f"{threads or 'many'} thread{'' if threads == 1 else 's'} a worker",
+      f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', 'cpu')}",
+      f"XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}",
+      *(f"{p} {found[p]}" for p in ("jax", "jaxlib", "numpy") if p in found),
+    )
+  )
+
+
+def _instructions() -> str:
+  """Names the processor's instruction sets: XLA compiles for just these."""
+  with contextlib.suppress(OSError):
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+      if line.startswith(("flags", "Features")):
+        flags = " ".join(sorted(line.split(":", 1)[1].split()))
+        return hashlib.sha256(flags.encode()).hexdigest()[:8]
+  return "unknown"
 
 
 def commit() -> str:
