@@ -401,19 +401,20 @@ class Engineer:
     self, task: Task, lease: Lease, rung: RungSettings, slot: int
   ) -> None:
     program = self.view.programs.get(task.program)
+    purpose = measured_as(task, self._settings)
     attempt = Attempt(
       task=task,
       lease=lease,
       rung=rung,
       source=program.source if program is not None else "",
       shape_key=self._track.shape_key(rung),
-      measured_as=measured_as(task, self._settings),
+      measured_as=purpose,
       scratch=self._run_dir / "scratch" / scratch_name(task),
       slot=slot,
       stages=tuple(
         stage
         for stage in self._track.stages
-        if not stage.purposes or task.purpose in stage.purposes
+        if not stage.purposes or purpose in stage.purposes
       ),
     )
     self._attempts[task.id] = attempt

@@ -443,3 +443,27 @@ def _wait_until(condition, seconds=15.0):
   while not condition():
     assert time.monotonic() < until
     time.sleep(0.02)
+
+
+def test_a_repeat_of_verify_is_measured_as_verify_was(run):
+  task = run.propose(1, score=2.0)
+  engineer = run.engineer(inline=1)
+  run.settle(engineer)
+  run.records.put(Milestone(name="search-ended", by="test"))
+  run.records.put(Milestone(name="finished", by="test"))
+  run.settle(engineer)
+  assert engineer.finished
+  # A person asks on: the end of the search does not keep them out.
+  first, again = (
+    Task(program=task.program, rung="verify", seeds=(7, 8), purpose=purpose)
+    for purpose in (VERIFY, REPEAT)
+  )
+  run.records.put(first, again)
+  run.settle(engineer)
+  assert engineer.finished
+  one, two = run.result(first), run.result(again)
+  assert two.report["purpose"] == VERIFY
+  assert two.metrics == one.metrics
+  assert two.machine == one.machine != ""
+  assert two.copied_from == ""
+  assert run.view.score(task.program, "verify") is None
