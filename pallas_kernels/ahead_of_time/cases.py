@@ -18,6 +18,7 @@ from pallas_kernels.delta_rule import delta_rule, gated_delta_rule
 from pallas_kernels.dplr_delta_rule import dplr_delta_rule
 from pallas_kernels.linear_attention import linear_attention
 from pallas_kernels.shared import dispatch
+from pallas_kernels.shared.arguments import DECAY_FLOOR
 
 # Operator, and of each argument before g whether it has the keys' dim, the
 # values', or one entry a head.
@@ -44,7 +45,8 @@ class Case:
     implementation: "pallas_tpu", "xla" or a key of peers.PEERS.
     batch, time, heads, key_dim, value_dim: of the whole arrays.
     dtype: of the tokens.
-    chunk_size, block_heads: as in the operators; None is their default.
+    chunk_size, block_heads, min_log_decay: as in the operators; None is their
+      default.
   """
 
   operator: str
@@ -60,6 +62,7 @@ class Case:
   dtype: str = "bfloat16"
   chunk_size: int | None = None
   block_heads: int | None = None
+  min_log_decay: float = DECAY_FLOOR
 
 
 def compile_case(compiler: Compiler, case: Case) -> Compiled:
@@ -136,6 +139,7 @@ def _own(function: Any, case: Case) -> Any:
       *args,
       chunk_size=case.chunk_size,
       block_heads=case.block_heads,
+      min_log_decay=case.min_log_decay,
       implementation=case.implementation,
       target="tpu",
     )[0]

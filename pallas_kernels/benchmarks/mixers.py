@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,10 @@ import jax.numpy as jnp
 from pallas_kernels.delta_rule import gated_delta_rule
 from pallas_kernels.dplr_delta_rule import dplr_delta_rule
 from pallas_kernels.linear_attention import linear_attention
+
+# Smallest log decays a step: of arXiv:2510.26692, and e^{-1/2} of 2503.14456.
+KDA_DECAY = -5.0
+RWKV7_DECAY = -0.606531
 
 
 class Mixer(NamedTuple):
@@ -33,19 +38,28 @@ def _delta(q, k, v, beta, g=None, G=None, **options):
   return gated_delta_rule(q, k, v, beta, g if G is None else G, **options)
 
 
-def _dplr(q, k, v, beta, G, **options):
+def _rwkv7(q, k, v, beta, G, **options):
   erase = (k * beta[..., None]).astype(k.dtype)
-  return dplr_delta_rule(q, k, v, -k, erase, G, **options)
+  return dplr_delta_rule(
+    q, k, v, -k, erase, G, min_log_decay=RWKV7_DECAY, **options
+  )
+
+
+def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns `function` with decays of at most e^-5 a step, as KDA bounds it."""
+  return functools.partial(function, min_log_decay=KDA_DECAY)
 
 
 MIXERS = {
   "linear attention": Mixer(_additive, ()),
   "scalar decay (Mamba-2)": Mixer(_additive, ("g",)),
   "GLA": Mixer(_additive, ("G",)),
+  "GLA, bounded decay": Mixer(bounded(_additive), ("G",)),
   "DeltaNet": Mixer(_delta, ("beta",)),
   "Gated DeltaNet": Mixer(_delta, ("beta", "g")),
   "KDA": Mixer(_delta, ("beta", "G")),
-  "RWKV-7": Mixer(_dplr, ("beta", "G")),
+  "KDA, bounded decay": Mixer(bounded(_delta), ("beta", "G")),
+  "RWKV-7": Mixer(_rwkv7, ("beta", "G")),
 }
 
 

@@ -5,24 +5,35 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pallas_kernels.ahead_of_time.__main__ import NOT_CHECKED
 from pallas_kernels.ahead_of_time.peers import PEERS
+from pallas_kernels.benchmarks.mixers import KDA_DECAY, RWKV7_DECAY
 
 TOPOLOGIES = ("v5e:2x2", "v5p:2x2x1", "v6e:2x2")
 _MESH_TOPOLOGIES = ("v5e:4x4", "v5p:4x4x1", "v6e:4x4")
-# Operator, decay, and the mixer that it is.
-MIXERS = (
-  ("linear_attention", "none", "linear attention"),
-  ("linear_attention", "scalar", "scalar decay (Mamba-2)"),
-  ("linear_attention", "vector", "GLA"),
-  ("gated_delta_rule", "none", "DeltaNet"),
-  ("gated_delta_rule", "scalar", "Gated DeltaNet"),
-  ("gated_delta_rule", "vector", "KDA"),
-  ("dplr_delta_rule", "vector", "RWKV-7"),
-)
+
+
+def _mixer(operator: str, decay: str, **options: Any) -> dict[str, Any]:
+  return {"operator": operator, "decay": decay, **options}
+
+
+_GLA = _mixer("linear_attention", "vector")
+_KDA = _mixer("gated_delta_rule", "vector")
+# Fields of ahead_of_time.cases.Case by the mixer that they make.
+MIXERS = {
+  "linear attention": _mixer("linear_attention", "none"),
+  "scalar decay (Mamba-2)": _mixer("linear_attention", "scalar"),
+  "GLA": _GLA,
+  "GLA, bounded decay": _GLA | {"min_log_decay": KDA_DECAY},
+  "DeltaNet": _mixer("gated_delta_rule", "none"),
+  "Gated DeltaNet": _mixer("gated_delta_rule", "scalar"),
+  "KDA": _KDA,
+  "KDA, bounded decay": _KDA | {"min_log_decay": KDA_DECAY},
+  "RWKV-7": _mixer("dplr_delta_rule", "vector", min_log_decay=RWKV7_DECAY),
+}
 
 
 class NotCheckedError(RuntimeError):
@@ -36,47 +47,41 @@ def jobs(forms: Sequence[str], *, full: bool) -> Iterator[dict[str, Any]]:
     forms: "pallas_tpu" and peers to compile at one chip's sizes.
     full: else one small shape a mixer, of our kernel for v5e.
   """
-  for operator, decay, mixer in MIXERS:
-    base = {"operator": operator, "decay": decay}
+  for mixer, case in MIXERS.items():
+    base = case | {"mixer": mixer}
     if not full:
-      yield base | {"time": 256, "heads": 1, "mixer": mixer}
+      yield base | {"time": 256, "heads": 1}
       continue
     for topology in TOPOLOGIES:
       for implementation in forms:
-        if (operator, decay) not in _has(implementation):
-          continue
-        yield base | {
-          "topology": topology,
-          "implementation": implementation,
-          "mixer": mixer,
-        }
+        if _has(implementation, case):
+          yield base | {
+            "topology": topology,
+            "implementation": implementation,
+          }
     if "pallas_tpu" not in forms:
       continue
     for topology in _MESH_TOPOLOGIES:
       sizes = {"mesh": [4, 4], "batch": 4, "heads": 16}
-      yield base | {"topology": topology, **sizes, "mixer": mixer}
+      yield base | {"topology": topology, **sizes}
     for dim in (64, 256):
-      yield base | {"key_dim": dim, "value_dim": dim, "mixer": mixer}
+      yield base | {"key_dim": dim, "value_dim": dim}
 
 
-def _has(form: str) -> Collection[tuple[str, str]]:
-  if form in PEERS:
-    return PEERS[form][1]
-  return [(operator, decay) for operator, decay, _ in MIXERS]
+def _has(form: str, case: Mapping[str, Any]) -> bool:
+  if form not in PEERS:
+    return True
+  known = (case["operator"], case["decay"]) in PEERS[form][1]
+  return known and "min_log_decay" not in case
 
 
 def search_jobs() -> Iterator[dict[str, Any]]:
   """Yields the choices of chunk and heads a program that defaults rest on."""
-  for operator, decay, mixer in MIXERS:
+  for mixer, case in MIXERS.items():
     for chunk in (64, 128):
       for group in (1, 2, 4):
-        yield {
-          "operator": operator,
-          "decay": decay,
-          "chunk_size": chunk,
-          "block_heads": group,
-          "mixer": mixer,
-        }
+        sizes = {"chunk_size": chunk, "block_heads": group}
+        yield case | sizes | {"mixer": mixer}
 
 
 def xla_jobs() -> Iterator[dict[str, Any]]:
@@ -84,8 +89,8 @@ def xla_jobs() -> Iterator[dict[str, Any]]:
 
   libtpu takes minutes for an XLA form of 2,048 tokens.
   """
-  for operator, decay, mixer in MIXERS:
-    base = {"operator": operator, "decay": decay, "mixer": mixer, "time": 512}
+  for mixer, case in MIXERS.items():
+    base = case | {"mixer": mixer, "time": 512}
     yield base | {"implementation": "pallas_tpu"}
     yield base | {"implementation": "xla", "chunk_size": 64}
 

@@ -66,7 +66,8 @@ def delta_rule(
       most 2 (L2-normalised keys), or the state can grow.
     v: [batch, time, heads, V].
     g: natural log of the decay, at most 0: None, [batch, time, heads] or
-      [batch, time, heads, K]. What is below -30 counts as -30.
+      [batch, time, heads, K]. What is below the option
+      min_log_decay counts as that.
     **options: see `pallas_kernels.shared.dispatch.recurrence`.
 
   Returns:
@@ -114,6 +115,7 @@ def step(
   *,
   state: jax.Array,
   scale: float | None = None,
+  min_log_decay: float = arguments.DECAY_FLOOR,
 ) -> tuple[jax.Array, jax.Array]:
   """Computes one token of `delta_rule`, for decoding.
 
@@ -122,12 +124,12 @@ def step(
     v: [batch, heads, V].
     g: None, [batch, heads] or [batch, heads, K].
     state: [batch, heads, K, V], as `delta_rule` returns it.
-    scale: as in `delta_rule`.
+    scale, min_log_decay: as in `delta_rule`.
 
   Returns:
     (out [batch, heads, V] in v's dtype, next state).
   """
-  g = arguments.floored(g)
+  g = arguments.floored(g, min_log_decay)
   scale = arguments.default_scale(scale, q.shape[-1])
   dtype = v.dtype
   q, k, v, p, g = jax.tree.map(lambda x: x.astype(state.dtype), (q, k, v, p, g))
@@ -144,6 +146,7 @@ def gated_step(
   *,
   state: jax.Array,
   scale: float | None = None,
+  min_log_decay: float = arguments.DECAY_FLOOR,
 ) -> tuple[jax.Array, jax.Array]:
   """Computes one token of `gated_delta_rule`; beta is [batch, heads]."""
   p, v = _scaled(k, v, beta)

@@ -42,7 +42,8 @@ def dplr_delta_rule(
       |p||e| at most 2, or the state can grow.
     v: [batch, time, heads, V].
     g: natural log of the decay, at most 0: None, [batch, time, heads] or
-      [batch, time, heads, K]. What is below -30 counts as -30.
+      [batch, time, heads, K]. What is below the option
+      min_log_decay counts as that.
     **options: see `pallas_kernels.shared.dispatch.recurrence`.
 
   Returns:
@@ -67,6 +68,7 @@ def step(
   *,
   state: jax.Array,
   scale: float | None = None,
+  min_log_decay: float = arguments.DECAY_FLOOR,
 ) -> tuple[jax.Array, jax.Array]:
   """Computes one token of `dplr_delta_rule`, for decoding.
 
@@ -75,12 +77,12 @@ def step(
     v: [batch, heads, V].
     g: None, [batch, heads] or [batch, heads, K].
     state: [batch, heads, K, V], as `dplr_delta_rule` returns it.
-    scale: as in `dplr_delta_rule`.
+    scale, min_log_decay: as in `dplr_delta_rule`.
 
   Returns:
     (out [batch, heads, V] in v's dtype, next state).
   """
-  g = arguments.floored(g)
+  g = arguments.floored(g, min_log_decay)
   scale = arguments.default_scale(scale, q.shape[-1])
   dtype = v.dtype
   q, k, v, p, e, g = jax.tree.map(

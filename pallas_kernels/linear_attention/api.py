@@ -36,7 +36,8 @@ def linear_attention(
       or fewer heads that divide v's, each for a group of them.
     v: [batch, time, heads, V].
     g: natural log of the decay, at most 0: None, [batch, time, heads] or
-      [batch, time, heads, K]. What is below -30 counts as -30.
+      [batch, time, heads, K]. What is below the option
+      min_log_decay counts as that.
     **options: see `pallas_kernels.shared.dispatch.recurrence`.
 
   Returns:
@@ -57,6 +58,7 @@ def step(
   *,
   state: jax.Array,
   scale: float | None = None,
+  min_log_decay: float = arguments.DECAY_FLOOR,
 ) -> tuple[jax.Array, jax.Array]:
   """Computes one token of `linear_attention`, for decoding.
 
@@ -65,12 +67,12 @@ def step(
     v: [batch, heads, V].
     g: None, [batch, heads] or [batch, heads, K].
     state: [batch, heads, K, V], as `linear_attention` returns it.
-    scale: as in `linear_attention`.
+    scale, min_log_decay: as in `linear_attention`.
 
   Returns:
     (out [batch, heads, V] in v's dtype, next state).
   """
-  g = arguments.floored(g)
+  g = arguments.floored(g, min_log_decay)
   scale = arguments.default_scale(scale, q.shape[-1])
   dtype = v.dtype
   q, k, v, g = jax.tree.map(lambda x: x.astype(state.dtype), (q, k, v, g))

@@ -11,7 +11,9 @@ import numpy as np
 # Smallest log decay of one step. e^-30 is 1e-13, so in float32 nothing is left
 # of the state, and a decay of exactly 0 (g = -inf) is welcome too.
 DECAY_FLOOR = -30.0
-SUB_CHUNKS = (1, 2, 4)
+# Factors of up to e^60 can be formed: two of them overflow only where a mask
+# drops the product.
+_LARGEST_EXPONENT = 60.0
 
 
 def check_recurrence(
@@ -89,22 +91,46 @@ def check_recurrence(
       )
 
 
+def largest_sub_chunk(min_log_decay: float) -> int:
+  """Returns the most tokens, a power of two, that one reference serves.
+
+  With the reference in their middle an exponent spans half of them. At most
+  128, the largest chunk that forms take by default.
+  """
+  size = 2
+  while size < 128 and size * -min_log_decay <= _LARGEST_EXPONENT:
+    size *= 2
+  return size
+
+
 def check_schedule(
-  operator: str, block_heads: int | None, sub_chunk: int
+  operator: str,
+  block_heads: int | None,
+  sub_chunk: int | None,
+  min_log_decay: float,
 ) -> None:
   """Checks the choices of a schedule; see dispatch.recurrence.
 
   Raises:
     ValueError: if one of them is no number that means anything.
   """
+  if not DECAY_FLOOR <= min_log_decay < 0:
+    raise ValueError(
+      f"{operator}: min_log_decay must be in [{DECAY_FLOOR}, 0), got "
+      f"{min_log_decay}."
+    )
+  largest = largest_sub_chunk(min_log_decay)
   if block_heads is not None and block_heads < 1:
     raise ValueError(
       f"{operator}: block_heads must be at least 1, got {block_heads}."
     )
-  if sub_chunk not in SUB_CHUNKS:
+  if sub_chunk is not None and (
+    not 1 <= sub_chunk <= largest or sub_chunk & (sub_chunk - 1)
+  ):
     raise ValueError(
-      f"{operator}: sub_chunk must be one of {SUB_CHUNKS}, got {sub_chunk}: "
-      "with more tokens the factors of a strong decay overflow."
+      f"{operator}: sub_chunk must be a power of two up to {largest}, got "
+      f"{sub_chunk}: with more tokens the factors of a decay of "
+      f"min_log_decay={min_log_decay} a step overflow."
     )
 
 
@@ -114,9 +140,11 @@ def accumulation_dtype(*arrays: jax.Array | None) -> np.dtype:
   return np.dtype(np.float64 if wide else np.float32)
 
 
-def floored(g: jax.Array | None) -> jax.Array | None:
-  """Returns g with no entry below DECAY_FLOOR."""
-  return None if g is None else jnp.maximum(g, DECAY_FLOOR)
+def floored(
+  g: jax.Array | None, least: float = DECAY_FLOOR
+) -> jax.Array | None:
+  """Returns g with no entry below `least`."""
+  return None if g is None else jnp.maximum(g, least)
 
 
 def default_scale(scale: float | None, key_dim: int) -> float:

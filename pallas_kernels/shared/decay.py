@@ -2,8 +2,8 @@
 
 The log decay inside a chunk is given by its running sum G, [..., chunk, 1] for
 one decay a head and [..., chunk, K] for one a channel; None is no decay. One
-step decays by at most e^-30 (arguments.DECAY_FLOOR), so every exponent taken
-here is at most 60 and nothing overflows, however strong the decay is.
+step decays by no more than the caller says (min_log_decay, e^-30 by default),
+so every exponent taken here is at most 60 and nothing overflows.
 
 The functions take arrays with any leading axes and use what Pallas lowers for
 TPUs: neither gather nor cumsum, and masks made from iota.
@@ -307,14 +307,15 @@ def _levels(
   blocks of 2h tokens; a key of the first half and a reader of the second half
   of the same block have its middle between them (sub-chunks as in GLA,
   arXiv:2312.06635, section 4.3, at every scale). In blocks of `sub_chunk`
-  tokens the middle one serves all pairs: in blocks of four with factors of at
-  most e^60, in blocks of eight they could overflow.
+  tokens the middle one serves all pairs, with factors of at most e^60 where
+  the decay of half a block's steps is no stronger
+  (arguments.largest_sub_chunk).
 
   Args:
     since: log decay to each reader.
     decay: of the chunk; its total is the log decay to each writer.
     early: whether they differ.
-    sub_chunk: tokens of the smallest blocks, a power of two up to 4.
+    sub_chunk: tokens of the smallest blocks, a power of two.
 
   Yields:
     For each level the factor of readers and that of writers, [..., chunk, K],

@@ -13,7 +13,7 @@ from pallas_kernels.shared import arguments, chunks, pallas_gpu, pallas_tpu
 from pallas_kernels.shared import target as targets
 from pallas_kernels.shared.chunk import Recurrence
 from pallas_kernels.shared.cost import Cost
-from pallas_kernels.shared.products import SUB_CHUNK, XlaProducts
+from pallas_kernels.shared.products import XlaProducts
 
 XLA = "xla"
 REFERENCE = "reference"
@@ -89,7 +89,8 @@ def recurrence(
   scale: float | None = None,
   chunk_size: int | None = None,
   block_heads: int | None = None,
-  sub_chunk: int = SUB_CHUNK,
+  sub_chunk: int | None = None,
+  min_log_decay: float = arguments.DECAY_FLOOR,
   implementation: str | None = None,
   target: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
@@ -103,7 +104,7 @@ def recurrence(
     tokens: its arguments by name, [batch, time, heads, dim].
     rates: those of one number a head, [batch, time, heads of v].
     g: natural log of the decay, at most 0: None, [batch, time, heads] or
-      [batch, time, heads, K]. What is below -30 counts as -30.
+      [batch, time, heads, K].
     initial_state: [batch, heads, K, V]; None is zero.
     segment_ids: [batch, time], any dtype; a run of equal ids is a sequence of
       its own, packed into the row. The initial state belongs to the first
@@ -116,8 +117,13 @@ def recurrence(
       divide the heads and fill whole tiles, or the fewest beyond. Programs of
       GPU kernels compute one, and the XLA form has none.
     sub_chunk: tokens of a chunk that share one reference token where a decay
-      a channel weighs pairs: 4 takes the fewest products, 2 and 1 keep
-      factors nearer to 1. Nothing else looks at it.
+      a channel weighs pairs, a power of two: many take few products, few keep
+      factors near to 1. None is the most that min_log_decay allows. Nothing
+      but a decay a channel looks at it.
+    min_log_decay: the smallest g that counts, in [-30, 0): what is below is
+      raised to it, and has no gradient. A promise that decays are weak makes
+      a decay a channel cheaper: -30 allows a sub_chunk of 4 tokens, -5 (as
+      public KDA kernels bound it) 16, and RWKV-7's -0.61 all of a chunk.
     implementation: "xla"; "pallas_tpu", "pallas_gpu" (not yet run on a GPU);
       "reference" (token by token); or None, the best for the target, which is
       "xla" on a GPU. A kernel for another target than the given one runs in
@@ -136,7 +142,9 @@ def recurrence(
   arguments.check_recurrence(
     name, tokens, g, initial_state, segment_ids, chunk_size
   )
-  arguments.check_schedule(name, block_heads, sub_chunk)
+  arguments.check_schedule(name, block_heads, sub_chunk, min_log_decay)
+  if sub_chunk is None:
+    sub_chunk = arguments.largest_sub_chunk(min_log_decay)
   rates = dict(rates or {})
   for rate, x in rates.items():
     shape = tokens["v"].shape[:3]
@@ -158,7 +166,7 @@ def recurrence(
     shape = (batch, heads, key_dim, v.shape[-1])
     initial_state = jnp.zeros(shape, dtype)
   state = initial_state.astype(dtype)
-  g = arguments.floored(g)
+  g = arguments.floored(g, min_log_decay)
   scale = arguments.default_scale(scale, key_dim)
   segments = None
   if segment_ids is not None:

@@ -21,6 +21,7 @@ from pallas_kernels.dplr_delta_rule import step as dplr_step
 from pallas_kernels.linear_attention import linear_attention
 from pallas_kernels.linear_attention import step as linear_step
 from pallas_kernels.shared import pallas_tpu
+from pallas_kernels.shared.arguments import largest_sub_chunk
 
 DECAYS = ("none", "scalar", "vector")
 # Each operator, its step, and its tokens.
@@ -429,6 +430,36 @@ def test_a_schedule_changes_no_value(operator, implementation):
   check(gradients(1, 1), usual, FLOAT32)
 
 
+@pytest.mark.parametrize(
+  ("operator", "implementation", "bound", "size"),
+  [
+    ("linear_attention", "pallas_tpu", -5.0, 16),
+    ("delta_rule", "pallas_gpu", -5.0, 16),
+    ("dplr_delta_rule", "xla", -0.6, 128),
+  ],
+)
+def test_weak_decays_take_longer_sub_chunks(
+  operator, implementation, bound, size
+):
+  """Runs of decays at the bound, with which factors get as large as e^40."""
+  assert largest_sub_chunk(bound) == size
+  args = single(draw(operator, 11, batch=1, time=48, decay="vector"))
+  strong = jnp.arange(48)[:, None, None] // 8 % 3 == 1
+  args["g"] = jnp.where(strong, 10 * bound, args["g"])
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def gradients(implementation):
+    def value(args):
+      options = {"chunk_size": 32, "min_log_decay": bound}
+      out, state = run(operator, args, implementation, **options)
+      return jnp.sum(jnp.sin(out)) + jnp.sum(jnp.cos(state))
+
+    return jax.value_and_grad(value)(args)
+
+  want = jax.tree.map(np.asarray, gradients("reference"))
+  check(gradients(implementation), want, FLOAT32)
+
+
 def test_as_many_heads_a_program_as_tpus_take():
   fit = pallas_tpu.fit_group
   assert fit(3, 8, [128]) == 2
@@ -455,8 +486,10 @@ def test_arguments_that_do_not_fit_are_refused(operator):
     run(operator, args, segment_ids=jnp.zeros((2, 36), int))
   with pytest.raises(ValueError, match="power of two"):
     run(operator, args, chunk_size=12)
-  with pytest.raises(ValueError, match="sub_chunk must be one of"):
+  with pytest.raises(ValueError, match="sub_chunk must be a power of two up"):
     run(operator, args, sub_chunk=8)
+  with pytest.raises(ValueError, match="min_log_decay must be in"):
+    run(operator, args, min_log_decay=-31.0)
   with pytest.raises(ValueError, match="block_heads must be at least 1"):
     run(operator, args, block_heads=0)
   with pytest.raises(ValueError, match="k must have shape"):

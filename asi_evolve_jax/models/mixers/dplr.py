@@ -96,6 +96,7 @@ def rwkv7(
     (a * kappa).astype(dtype),
     g,
     scale=1.0,
+    min_log_decay=-_RWKV7_DECAY,
     **options,
   )
   return (out + own * v).astype(v.dtype), state
