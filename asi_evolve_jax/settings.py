@@ -41,6 +41,8 @@ class ResearcherSettings:
   use_effects: bool = True  # weight moves by the Analyzer's effects
   crossover: float = 0.25  # share of Proposals from two parents
   fresh: float = 0.1  # share sampled anew from the space
+  # Whether a Program that a gate rejected is mended, once, by its proposer.
+  repair: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,40 @@ class WorkerSettings:
   warm: int = 1  # idle pre-forked processes kept ready
   lease_ttl_s: float = 20.0
   attempts: int = 2  # tries of a Task lost to the machine
+  # Seconds that the scratch folder (checkpoints) of a finished Task is kept;
+  # 0: it goes with its Result. Logs of failures stay for good.
+  keep_scratch_s: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BudgetSettings:
+  """What the whole run may cost, over all sessions; 0: as much as it takes.
+
+  Nothing begins whose expected cost does not fit, and the search ends early
+  enough to leave verify its share (evaluation/budget.py).
+  """
+
+  wall_s: float = 0.0  # seconds that the run goes on, pauses excluded
+  device_s: float = 0.0  # core- or device-seconds of workers
+  flops: float = 0.0  # as stages report them
+  tokens: float = 0.0  # of language models
+  money: float = 0.0  # of language models, in the currency of their prices
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ApprovalSettings:
+  """Promotions to a rung whose Tasks cost more wait for a person; 0: none."""
+
+  device_s: float = 0.0
+  flops: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeedSettings:
+  """The run whose best Programs come in, to be measured again here."""
+
+  records: str = ""  # an archive (zip) or the URL of its records; "": none
+  best: int = 4  # how many, at the highest rung with scores
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,8 +122,7 @@ class RunSettings:
   track: str
   run_dir: str = ""  # default: runs/<name>
   seed: int = 0
-  rounds: int = 20  # Proposals that are not baselines
-  time_limit: float = 0.0  # seconds of search, over all sessions; 0: none
+  rounds: int = 20  # Proposals; baselines, imports and repairs are none
   target_score: float | None = None
   patience: int = 0  # rounds without a new best; 0: none
   durable: bool = True  # fsync each write
@@ -96,6 +131,9 @@ class RunSettings:
   sampler: SamplerSettings = SamplerSettings()
   ladder: tuple[RungSettings, ...] = ()
   verify: VerifySettings = VerifySettings()
+  budget: BudgetSettings = BudgetSettings()
+  approve_above: ApprovalSettings = ApprovalSettings()
+  seed_from: SeedSettings = SeedSettings()
   workers: WorkerSettings = WorkerSettings()
 
 
@@ -185,10 +223,15 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 def of_run(config: Mapping[str, Any]) -> RunSettings:
   """Returns the settings that a Run record holds, of older versions too.
 
+  A setting that did not exist then gets the value that acts as it did then.
+
   Raises:
     SettingsError: as `from_config`.
   """
   config = dict(config)
+  if "time_limit" in config:
+    config["budget"] = {"wall_s": config.pop("time_limit")}
+  config["researcher"] = {"repair": False, **config.get("researcher", {})}
   verify = dict(config.get("verify") or {})
   if "reference" in verify:  # until there could be several
     verify["references"] = [verify.pop("reference")]

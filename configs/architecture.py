@@ -2,9 +2,9 @@
 
 `:cpu` is an hour on two cores: models of 1.1M parameters on 0.8M bytes at the
 rung `explore`, the size at which published mixers differ by several times the
-seed spread. Search ends after 51 minutes; the best candidate and DeltaNet then
-get three fresh seeds. `:random` is the same hour with the symbolic proposer
-replaced by uniform sampling of the same space.
+seed spread. Search ends in time for the best candidate and DeltaNet to get
+three fresh seeds within the hour. `:random` is the same hour with the symbolic
+proposer replaced by uniform sampling of the same space.
 
   python -m launch.evolve --config=configs/architecture.py:cpu
   python -m launch.evolve --config=configs/architecture.py:random
@@ -25,7 +25,7 @@ def get_config(variant: str = "cpu") -> ml_collections.ConfigDict:
   config.run_dir = ""  # runs/<name>
   config.seed = 0
   config.rounds = 1000
-  config.time_limit = 3060.0
+  config.budget = {"wall_s": 3600.0}
   config.target_score = ml_collections.config_dict.placeholder(float)
   config.patience = 0
   config.durable = True

@@ -23,7 +23,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.run_dir = ""  # runs/<name>
   config.seed = 0
   config.rounds = 60
-  config.time_limit = 0.0
   config.target_score = 2.63598
   config.patience = 0
   config.durable = True

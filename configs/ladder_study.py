@@ -21,7 +21,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.run_dir = ""  # runs/<name>
   config.seed = 7
   config.rounds = 26
-  config.time_limit = 0.0
   config.target_score = ml_collections.config_dict.placeholder(float)
   config.patience = 0
   config.durable = True
@@ -76,7 +75,13 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     },
   )
   config.verify = {"finalists": 0}
-  config.researcher = {"proposer": "random", "queue": 1, "batch": 4}
+  # Repairs would not be drawn uniformly.
+  config.researcher = {
+    "proposer": "random",
+    "queue": 1,
+    "batch": 4,
+    "repair": False,
+  }
   config.sampler = {"name": "random"}
   config.workers = {"count": 0, "memory_gb": 6.0}
   return config

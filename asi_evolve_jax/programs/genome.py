@@ -136,6 +136,27 @@ class Space(abc.ABC):
       {g.name: (a if rng.random() < 0.5 else b)[g.name] for g in self.genes}
     )
 
+  def parse(self, name: str) -> tuple[Gene, Any]:
+    """Returns the gene and the value that a feature's name stands for.
+
+    Raises:
+      ValueError: if there is no such gene or value; it names those there are.
+    """
+    gene_name, _, text = name.partition("=")
+    for gene in self.genes:
+      if gene.name == gene_name:
+        for value in gene.values:
+          if feature(gene.name, value) == name:
+            return gene, value
+        raise ValueError(
+          f"gene {gene.name} has no value {text!r}; its values: "
+          f"{', '.join(map(str, gene.values))}"
+        )
+    raise ValueError(
+      f"{gene_name!r} is no gene; genes: "
+      f"{', '.join(gene.name for gene in self.genes)}"
+    )
+
   def features(self, genome: Genome) -> tuple[str, ...]:
     """Returns the features of a genome's active genes, for regressions."""
     return tuple(

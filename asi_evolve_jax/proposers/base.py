@@ -51,6 +51,24 @@ class Knowledge:
 
 
 @dataclasses.dataclass(frozen=True)
+class Guidance:
+  """What a person asked for, to be taken up by every Proposal.
+
+  Attributes:
+    id: of the record.
+    by: who said it.
+    text: in words; for proposers that read.
+    prefer, avoid: features, "gene=value", that a genome is to have or not.
+  """
+
+  id: str
+  by: str
+  text: str
+  prefer: tuple[str, ...] = ()
+  avoid: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Context:
   """What a Proposal may be based on.
 
@@ -64,6 +82,7 @@ class Context:
     known: whether a Program id exists already.
     rng: the only source of randomness.
     settings: of the Researcher.
+    guidance: of people, in the order they said it.
   """
 
   space: Space
@@ -74,6 +93,7 @@ class Context:
   known: Callable[[str], bool]
   rng: random.Random
   settings: ResearcherSettings
+  guidance: tuple[Guidance, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,4 +70,9 @@ def reasons(context: Context, move: Move) -> str:
       said.append(f"{item.id} warns of it: to be checked.")
     if old in item.warns:
       said.append(f"{item.id} warns of {old}.")
+  for word in context.guidance:
+    if move.feature in word.prefer:
+      said.append(f"{word.by} prefers it ({word.id}).")
+    if old in word.avoid:
+      said.append(f"{word.by} wants {old} avoided ({word.id}).")
   return " ".join(said) or "Not measured yet."

@@ -23,6 +23,7 @@ from asi_evolve_jax.proposers.base import (
   Known,
   gene_named,
 )
+from asi_evolve_jax.proposers.guidance import obey
 from asi_evolve_jax.proposers.motivation import (
   changes,
   motivation,
@@ -75,7 +76,7 @@ class Symbolic:
 
 
 def _fresh(context: Context) -> Draft:
-  genome = context.space.sample(context.rng)
+  genome = obey(context, context.space.sample(context.rng))
   return Draft(
     source=context.space.render(genome),
     genome=genome,
@@ -207,6 +208,7 @@ def _draft(
 ) -> Draft:
   base = parents[0]
   assert base.genome is not None
+  genome = obey(context, genome)
   moves = context.space.difference(base.genome, genome)
   return Draft(
     source=context.space.render(genome),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.proposers.base import Context, Draft, Exhausted
+from asi_evolve_jax.proposers.guidance import obey
 
 _TRIES = 200
 
@@ -14,7 +15,7 @@ class Uniform:
   def propose(self, context: Context) -> Draft:
     """See proposers.base.Proposer."""
     for _ in range(_TRIES):
-      genome = context.space.sample(context.rng)
+      genome = obey(context, context.space.sample(context.rng))
       source = context.space.render(genome)
       if not context.known(program_id(source)):
         return Draft(

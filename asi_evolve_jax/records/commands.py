@@ -36,6 +36,7 @@ _COLUMNS = {
   "claim": ("program", "baseline", "verdict", "effect", "p_corrected"),
   "call": ("role", "model", "status", "seconds"),
   "milestone": ("by",),
+  "steer": ("verb", "by", "arguments"),
 }
 _WIDTH = 40
 _CLOSE = 5  # keys named when one is ambiguous

@@ -35,6 +35,10 @@ UNSEEN = (VERIFY, REPEAT)  # whose Results must not reach the search
 CLAIMED = "claimed"
 NOT_CLAIMED = "not claimed"
 
+# Operators of Proposals that are no rounds of their own.
+REPAIR = "repair"
+IMPORT = "import"
+
 
 def digest(*parts: Any) -> str:
   """Returns 32 hex digits that name `parts` (JSON values), in order."""
@@ -119,7 +123,9 @@ class Proposal(Record):
   name: str  # short, for tables: "deltanet", "gdn+vector-decay"
   author: str  # "baseline", "symbolic", "random", "llm:<model>"
   round: int  # 0 for baselines, then 1, 2, ...
-  operator: str  # "baseline", "sample", "mutate", "crossover"
+  # "baseline", "sample", "mutate", "crossover", "repair" (of its parent, which
+  # a gate rejected; it belongs to that one's round), "import" (round 0).
+  operator: str
   motivation: str
   parents: tuple[str, ...] = ()  # Program ids; the first was edited
   references: tuple[str, ...] = ()  # Program ids looked at, not edited
@@ -128,9 +134,14 @@ class Proposal(Record):
   knowledge: tuple[str, ...] = ()  # cognition item and Insight ids
   seen: str = ""  # log position its author had seen
   cost: dict[str, float] = dataclasses.field(default_factory=dict)
+  # Of an import: the run it comes from and what that measured, for people.
+  origin: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def id(self) -> str:
+    if self.operator == REPAIR:
+      # One a rejected Program, whoever writes it: a second one collides.
+      return f"{self.round:06d}-repair-{self.parents[0][:12]}"
     return f"{self.round:06d}-{self.program[:12]}"
 
 
@@ -298,7 +309,7 @@ class Call(Record):
   prompt: str
   reply: str
   status: str
-  usage: dict[str, float]
+  usage: dict[str, float]  # "tokens" and "money" count against budgets
   seconds: float
   error: str = ""
 
@@ -311,9 +322,10 @@ class Call(Record):
 class Milestone(Record):
   """A point that a run passes once, or once a session.
 
-  Names in use: `session/<nonce>` (a supervisor started), `search-ended`,
-  `verify-asked` (finalists chosen after the search), `verify-asked/<digest>`
-  (a person asked for another verify), `finished`.
+  Names in use: `session/<nonce>` (a supervisor started), `seeded` (Programs of
+  another run came in), `no-repair/<program>` (the proposer has none),
+  `search-ended`, `verify-asked` (finalists chosen after the search),
+  `verify-asked/<digest>` (a person asked for another verify), `finished`.
   """
 
   kind: ClassVar[str] = "milestone"
@@ -324,6 +336,25 @@ class Milestone(Record):
   @property
   def id(self) -> str:
     return self.name.replace("/", "-")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Steer(Record):
+  """A person's word to a running run; see records/steering.py.
+
+  Words are numbered, so that their order hangs on no clock: two people who
+  speak at once collide, and the second takes the next number.
+  """
+
+  kind: ClassVar[str] = "steer"
+  number: int  # 1, 2, ...
+  verb: str
+  by: str
+  arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  @property
+  def id(self) -> str:
+    return f"{self.number:06d}"
 
 
 KINDS: dict[str, type[Record]] = {
@@ -340,5 +371,6 @@ KINDS: dict[str, type[Record]] = {
     Claim,
     Call,
     Milestone,
+    Steer,
   )
 }

@@ -6,17 +6,20 @@ whatever the order in which these arrived.
 
 from __future__ import annotations
 
-import bisect
 import collections
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from asi_evolve_jax.records import schema
+from asi_evolve_jax.records.ordered import Ordered
+from asi_evolve_jax.records.spending import Spending
+from asi_evolve_jax.records.steering import Steering
 
 BASELINE = "baseline"  # author of Proposals that are no rounds
 _SESSION = "session/"
 _SEARCH_ENDED = "search-ended"
+_NO_REPAIR = "no-repair/"
 
 
 class View:
@@ -37,6 +40,10 @@ class View:
     artifacts: (Program id, shape key) -> Artifact.
     artifact_users: Artifact id -> Program ids that traced to it.
     visits: Program id -> number of Proposals that cite it as a parent.
+    baselines: Program ids.
+    steering: what people have said.
+    vetoed: ids of the Programs that people want no more of.
+    spending: what has been spent, and what a seed costs at each rung.
   """
 
   def __init__(
@@ -67,10 +74,18 @@ class View:
     self.artifacts: dict[tuple[str, str], schema.Artifact] = {}
     self.artifact_users: dict[str, set[str]] = {}
     self.visits: collections.Counter[str] = collections.Counter()
+    self.baselines: set[str] = set()
+    self.steering = Steering()
+    self.vetoed: set[str] = set()
+    self.spending = Spending()
+    self._steers: dict[int, schema.Steer] = {}
+    self._calls: set[str] = set()
+    self._rejected: dict[str, schema.Result] = {}
+    self._mended: set[str] = set()
     self._by_hash: dict[str, schema.Artifact] = {}
     self._analyses: set[str] = set()
     self._insights: set[str] = set()
-    self._pending = _Sorted()
+    self._pending = Ordered()
     self._waiting: dict[str, tuple[int, int, str]] = {}
     self._arrived = 0
     self._next_attempts: set[tuple] = set()
@@ -79,9 +94,9 @@ class View:
     self._rounds = 0
     self._proposed = 0
     # rung -> ranking of (key, Program id), and the key of each ranked Program.
-    self._ranking: dict[str, _Sorted] = {}
+    self._ranking: dict[str, Ordered] = {}
     self._ranked: dict[str, dict[str, float]] = {}
-    self._times = _Sorted()
+    self._times = Ordered()
     self._sessions: dict[str, float] = {}
 
   def update(self, records: Iterable[schema.Record]) -> None:
@@ -117,7 +132,13 @@ class View:
     if first is None or proposal.id < first.id:
       self.proposal_of[proposal.program] = proposal
     self.visits.update(set(proposal.parents))
-    if proposal.author != BASELINE:
+    if proposal.author == BASELINE:
+      self.baselines.add(proposal.program)
+    if proposal.operator == schema.REPAIR:
+      self._mend(proposal.parents[0])
+    if self.steering.lines and not self.vetoed.isdisjoint(proposal.parents):
+      self._count_vetoes()
+    if _is_round(proposal):
       self._proposed += 1
       self._rounds_of[proposal.program] += 1
       self._rounds += proposal.program in self._finished
@@ -148,6 +169,13 @@ class View:
     if result.artifact:
       self._use(result.artifact, result.program)
     self._settle(result.program)
+    self.spending.add_result(result)
+    if (
+      result.status == schema.REJECTED
+      and result.purpose == schema.SEARCH
+      and result.program not in self._mended
+    ):
+      self._rejected.setdefault(result.program, result)
     if result.status == schema.OK and result.purpose not in schema.UNSEEN:
       self._rank(result.program, result.rung)
     return None
@@ -180,7 +208,43 @@ class View:
     self.milestones[milestone.name] = milestone
     if milestone.name.startswith(_SESSION):
       self._sessions[milestone.name] = milestone.created_at
+    if milestone.name.startswith(_NO_REPAIR):
+      self._mend(milestone.name.removeprefix(_NO_REPAIR))
     return None
+
+  def _take_call(self, call: schema.Call) -> bool | None:
+    if call.id in self._calls:
+      return False
+    self._calls.add(call.id)
+    self.spending.add_call(call)
+    return None
+
+  def _take_steer(self, steer: schema.Steer) -> bool | None:
+    if steer.number in self._steers:
+      return False
+    self._steers[steer.number] = steer
+    self.steering = Steering(self._steers.values())
+    self._count_vetoes()
+    return None
+
+  def _count_vetoes(self) -> None:
+    """Finds anew who is vetoed: those named, and who descends from a line."""
+    before = self.vetoed
+    lines = set(self.steering.lines)
+    found = -1
+    while lines and found != len(lines):
+      # Mostly twice: parents have earlier ids than their children.
+      found = len(lines)
+      for _, proposal in sorted(self.proposals.items()):
+        if not lines.isdisjoint(proposal.parents):
+          lines.add(proposal.program)
+    self.vetoed = lines | set(self.steering.vetoes)
+    for program in before ^ self.vetoed:
+      self._settle(program)
+
+  def _mend(self, program: str) -> None:
+    self._mended.add(program)
+    self._rejected.pop(program, None)
 
   def _take_artifact(self, artifact: schema.Artifact) -> bool | None:
     if artifact.hash in self._by_hash:
@@ -201,7 +265,7 @@ class View:
 
   def _settle(self, program: str) -> None:
     """Counts the rounds of `program` once a search Task of it has ended."""
-    ended = any(
+    ended = program in self.vetoed or any(
       r.purpose == schema.SEARCH
       and not (
         r.status == schema.LOST
@@ -222,7 +286,7 @@ class View:
   def _rank(self, program: str, rung: str) -> None:
     score = self.score(program, rung)
     keys = self._ranked.setdefault(rung, {})
-    ranking = self._ranking.setdefault(rung, _Sorted())
+    ranking = self._ranking.setdefault(rung, Ordered())
     if program in keys:
       ranking.remove((keys.pop(program), program))
     if score is not None:
@@ -232,8 +296,25 @@ class View:
   # Questions.
 
   def pending(self) -> list[schema.Task]:
-    """Returns the Tasks without a Result: highest priority, then oldest."""
-    return [self.tasks[task] for _, _, task in self._pending]
+    """Returns the Tasks without a Result: highest priority, then oldest.
+
+    Those of vetoed Programs are left out: nobody is to do them.
+    """
+    tasks = (self.tasks[task] for _, _, task in self._pending)
+    return [task for task in tasks if task.program not in self.vetoed]
+
+  def unrepaired(self) -> list[schema.Result]:
+    """Returns the rejections that the proposer has not answered yet.
+
+    One a Program that a gate rejected in the search; not those of baselines,
+    imports, repairs and vetoed Programs, nor those that the proposer gave up.
+    """
+    found = []
+    for program, result in self._rejected.items():
+      proposal = self.proposal_of.get(program)
+      if program not in self.vetoed and proposal and _is_round(proposal):
+        found.append(result)
+    return found
 
   def measurements(
     self,
@@ -292,9 +373,13 @@ class View:
     return None
 
   def ranked(self, rung: str, k: int | None = None) -> list[str]:
-    """Returns the `k` best Program ids at `rung`, best first; None: all."""
-    ranking = self._ranking.get(rung)
-    return [] if ranking is None else [p for _, p in ranking.first(k)]
+    """Returns the `k` best Program ids at `rung`, best first; None: all.
+
+    Vetoed Programs are left out.
+    """
+    ranking = self._ranking.get(rung, ())
+    found = (p for _, p in ranking if p not in self.vetoed)
+    return list(itertools.islice(found, k))
 
   def best(self, rung: str) -> str | None:
     """Returns the best Program id at `rung`, or None."""
@@ -316,34 +401,46 @@ class View:
     )
 
   def rounds(self) -> int:
-    """Returns how many Proposals, not baselines, have been measured.
+    """Returns how many rounds have ended.
 
-    One counts when a search Task of its Program has a Result; not while that
-    is "lost" and the next attempt is asked for.
+    A round is a Proposal that is no baseline, import or repair. It ends when a
+    search Task of its Program has a Result, unless that is "lost" and the next
+    attempt is asked for, or when the Program is vetoed.
     """
     return self._rounds
 
   def proposed(self) -> int:
-    """Returns the number of Proposals that are not baselines."""
+    """Returns the number of rounds that have begun; see `rounds`."""
     return self._proposed
 
-  def elapsed(self) -> float:
-    """Returns seconds of search, over all sessions.
+  def elapsed(
+    self, now: float | None = None, *, until: str = _SEARCH_ENDED
+  ) -> float:
+    """Returns seconds of search, over all sessions, without pauses.
 
     A session lasts from its milestone to the last record before the next one
     (or before the search ended), by the times that their writers gave them.
+
+    Args:
+      now: unix time; the last session lasts until then. None: as above.
+      until: name of the milestone that ends the count, once it is there;
+        "finished" for the whole run.
     """
     end = math.inf
-    if _SEARCH_ENDED in self.milestones:
-      end = self.milestones[_SEARCH_ENDED].created_at
+    if until in self.milestones:
+      end = self.milestones[until].created_at
+    elif now is not None:
+      end = now
     starts = sorted(self._sessions.values())
     total = 0.0
     for start, following in zip(starts, [*starts, math.inf][1:], strict=True):
       last = self._times.last_before(
         min(following, math.nextafter(end, math.inf))
       )
+      if now is not None and following == math.inf and math.isfinite(end):
+        last = end
       if last is not None and last > start:
-        total += last - start
+        total += last - start - self.steering.paused_between(start, last)
     return total
 
   def _reached(self, program: str) -> list[str]:
@@ -354,32 +451,12 @@ class View:
     return sorted(seen, key=lambda r: (-place.get(r, -1), r))
 
 
+def _is_round(proposal: schema.Proposal) -> bool:
+  return proposal.author != BASELINE and proposal.operator not in (
+    schema.REPAIR,
+    schema.IMPORT,
+  )
+
+
 def _attempt(task: schema.Task | schema.Result, attempt: int) -> tuple:
   return task.program, task.rung, task.seeds, task.purpose, attempt
-
-
-class _Sorted:
-  """A sorted list. Insertion moves pointers only: microseconds at 100,000."""
-
-  def __init__(self):
-    self._items: list[Any] = []
-
-  def __iter__(self) -> Iterator[Any]:
-    return iter(self._items)
-
-  def add(self, item: Any) -> None:
-    if not self._items or self._items[-1] <= item:
-      self._items.append(item)
-    else:
-      bisect.insort(self._items, item)
-
-  def remove(self, item: Any) -> None:
-    del self._items[bisect.bisect_left(self._items, item)]
-
-  def first(self, k: int | None) -> list[Any]:
-    return self._items[:k]
-
-  def last_before(self, item: Any) -> Any:
-    """Returns the largest item below `item`."""
-    place = bisect.bisect_left(self._items, item)
-    return self._items[place - 1] if place else None

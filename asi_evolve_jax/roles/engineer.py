@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from asi_evolve_jax.evaluation import machine
+from asi_evolve_jax.evaluation.budget import Budget
 from asi_evolve_jax.evaluation.limits import Limits, default_cores
 from asi_evolve_jax.evaluation.workers import Outcome, Pool, WorkerPool
 from asi_evolve_jax.records import (
@@ -56,6 +57,8 @@ _KINDS = (
   "result",
   "artifact",
   "milestone",
+  "call",
+  "steer",
 )
 
 
@@ -149,6 +152,8 @@ class Engineer:
     for record in news:
       if isinstance(record, Result):
         tasks += self._promotions.after(record)
+    # A person's word, or the first cost of a rung, may let others climb.
+    tasks += self._promotions.released()
     if tasks:
       self._put(tasks)
     for attempt in list(self._attempts.values()):
@@ -156,10 +161,12 @@ class Engineer:
         self._drop(attempt, "another has measured it")
       elif not self._wanted(attempt.task):
         attempt.lease.release()
-        self._drop(attempt, "the search has ended")
+        self._drop(attempt, "the search has ended, or it is vetoed")
     return True
 
   def _wanted(self, task: Task) -> bool:
+    if task.program in self.view.vetoed:
+      return False
     return task.purpose in UNSEEN or (
       "search-ended" not in self.view.milestones
     )
@@ -379,12 +386,16 @@ class Engineer:
     """Leases as many Tasks as there are free slots."""
     free = self._free_slots()
     did = False
-    if not free:
+    if not free or self.view.steering.paused:
       return did
+    budget = Budget(self.view, self._settings, time.time())
+    affordable = budget.affordable()
     for task in self.view.pending():
       if not free:
         break
       if task.id in self._attempts or not self._wanted(task):
+        continue
+      if affordable is not None and task.id not in affordable:
         continue
       rung = self._rungs.get(task.rung)
       if rung is None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from asi_evolve_jax.evaluation.budget import Budget
 from asi_evolve_jax.evaluation.ladder import Standing
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import OK, SEARCH, Result, Task
-from asi_evolve_jax.records.views import BASELINE
-from asi_evolve_jax.settings import RunSettings
+from asi_evolve_jax.settings import RungSettings, RunSettings, plain
 from asi_evolve_jax.tracks.base import MINIMIZE, Track
 
 # A promoted Program goes ahead of new ones: what it has cost already is spent.
@@ -19,12 +19,16 @@ class Promotions:
   """Asks for the next rung as Results come in, whoever measured them.
 
   Built anew from the same Results in the same order, it comes to the same
-  Tasks; those that the View has are not asked for again.
+  Tasks; those that the View has are not asked for again. A promotion to a rung
+  that costs more than `approve_above` waits until a person approves it, one of
+  a vetoed Program until the veto is withdrawn. Baselines need no approval.
   """
 
   def __init__(self, settings: RunSettings, track: Track, view: View):
     self._metric = track.metric
     self._view = view
+    self._settings = settings
+    self._limits = {k: v for k, v in plain(settings.approve_above).items() if v}
     minimize = track.metric.direction == MINIMIZE
     self._rungs = {
       lower.name: (place, upper, Standing(lower.promote, minimize))
@@ -32,33 +36,59 @@ class Promotions:
         zip(settings.ladder, settings.ladder[1:], strict=False), start=1
       )
     }
+    self._due: dict[str, Task] = {}  # by Task id; not asked for yet
 
   def after(self, result: Result) -> list[Task]:
     """Returns the Tasks that `result` gives rise to; it may be in the View.
 
-    Its own Program, or one that the larger number of places lets in. None
-    once the search has ended, and none from failures.
+    Its own Program, one that the larger number of places lets in, or one that
+    waited. None once the search has ended, and none from failures.
     """
     entry = self._rungs.get(result.rung)
-    if entry is None or result.status != OK or result.purpose != SEARCH:
+    if entry is not None and result.status == OK and result.purpose == SEARCH:
+      self._promote(result, *entry)
+    return self.released()
+
+  def released(self) -> list[Task]:
+    """Returns the promotions that wait no longer, each once."""
+    if "search-ended" in self._view.milestones:
       return []
-    place, rung, standing = entry
+    found = []
+    for task in list(self._due.values()):
+      if task.id in self._view.tasks:
+        del self._due[task.id]
+      elif self._may_climb(task):
+        found.append(self._due.pop(task.id))
+    return found
+
+  def waiting(self) -> list[tuple[Task, dict[str, float] | None]]:
+    """Returns what waits for approval, with the expected cost of the Task.
+
+    The cost (device_s, flops) is None while its rung has measured nothing.
+    """
+    return [
+      (task, self._cost(task))
+      for task in self._due.values()
+      if task.program not in self._view.vetoed
+      and task.id not in self._view.tasks
+      and not self._may_climb(task)
+    ]
+
+  def _promote(
+    self, result: Result, place: int, rung: RungSettings, standing: Standing
+  ) -> None:
     name = self._metric.name
     values = [m[name] for m in result.metrics if name in m]
     if not values:
-      return []
-    promoted = standing.add(
+      return
+    for program in standing.add(
       result.program,
       math.fsum(values) / len(values),
-      always=self._is_baseline(result.program),
-    )
-    if "search-ended" in self._view.milestones:
-      return []
-    tasks = []
-    for program in promoted:
+      always=result.program in self._view.baselines,
+    ):
       priority = PROMOTED_PRIORITY * place
       before = self._view.tasks.get(result.task)
-      if self._is_baseline(program) and before is not None:
+      if program in self._view.baselines and before is not None:
         # Baselines stay ahead of all candidates.
         priority = max(priority, before.priority)
       task = Task(
@@ -68,10 +98,22 @@ class Promotions:
         priority=priority,
         requested_by="ladder",
       )
-      if task.id not in self._view.tasks:
-        tasks.append(task)
-    return tasks
+      self._due[task.id] = task
 
-  def _is_baseline(self, program: str) -> bool:
-    proposal = self._view.proposal_of.get(program)
-    return proposal is not None and proposal.author == BASELINE
+  def _may_climb(self, task: Task) -> bool:
+    if task.program in self._view.vetoed:
+      return False
+    if not self._limits or task.program in self._view.baselines:
+      return True
+    if (task.program, task.rung) in self._view.steering.approved:
+      return True
+    cost = self._cost(task)
+    return cost is not None and all(
+      cost[name] <= limit for name, limit in self._limits.items()
+    )
+
+  def _cost(self, task: Task) -> dict[str, float] | None:
+    if self._view.spending.seed_cost(task.rung) is None:
+      return None
+    budget = Budget(self._view, self._settings)
+    return budget.task_cost(task.rung, len(task.seeds))

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import random
+import time
 from pathlib import Path
 
+from asi_evolve_jax.evaluation.budget import Budget, rounds
 from asi_evolve_jax.programs.source import program_id
-from asi_evolve_jax.proposers.base import Context, Exhausted, Knowledge, Known
+from asi_evolve_jax.proposers.base import (
+  Context,
+  Exhausted,
+  Guidance,
+  Knowledge,
+  Known,
+)
 from asi_evolve_jax.proposers.registry import make_proposer
 from asi_evolve_jax.records import Records, View
 from asi_evolve_jax.records.schema import (
@@ -74,7 +83,7 @@ class Researcher:
     """
     news, self._cursor = self._records.follow(self._cursor)
     self._learn(news)
-    if "search-ended" in self.view.milestones:
+    if "search-ended" in self.view.milestones or self.view.steering.paused:
       return False
     if self._propose_baselines():
       return True
@@ -138,12 +147,14 @@ class Researcher:
     proposed = self.view.proposed()
     wanted = min(
       self._capacity - len(self.view.pending()),
-      self._settings.rounds - proposed,
+      rounds(self.view, self._settings) - proposed,
       self._settings.researcher.batch,
     )
     rung = self._parent_rung()
     if wanted <= 0 or rung is None:
       return False
+    budget = Budget(self.view, self._settings, time.time())
+    wanted = budget.rounds_left(wanted)
     records: list[Record] = []
     written: set[str] = set()
     for offset in range(wanted):
@@ -173,18 +184,19 @@ class Researcher:
     rng = random.Random(f"{self._settings.seed}/{round_number}")
     sampler = make_sampler(self._settings.sampler, rng)
     sample = sampler.sample(self.view, rung, can_edit=self._has_genome)
-    parent = self._known(sample.parent, rung)
-    hits = self._retrieve(sample.parent)
-    context = Context(
-      space=self._track.space,
-      parent=parent,
-      references=tuple(self._known(r, rung) for r in sample.references),
-      knowledge=hits,
-      effects=self._effects if self._settings.researcher.use_effects else {},
-      known=lambda p: p in self.view.programs or p in written,
-      rng=rng,
-      settings=self._settings.researcher,
+    pinned = self._pinned()
+    parent = self._known(pinned or sample.parent, rung)
+    references = tuple(
+      self._known(r, rung) for r in sample.references if r != pinned
     )
+    context = self._context(
+      parent, references, self._query(parent.program), rng, written
+    )
+    if pinned:
+      # A sample of the whole space would not come from the pinned parent.
+      context = dataclasses.replace(
+        context, settings=dataclasses.replace(context.settings, fresh=0.0)
+      )
     try:
       draft = self._proposer.propose(context)
     except Exhausted as error:
@@ -199,12 +211,12 @@ class Researcher:
       author=self._settings.researcher.proposer,
       round=round_number,
       operator=draft.operator,
-      motivation=draft.motivation,
+      motivation=_with_words(draft.motivation, context.guidance),
       parents=draft.parents,
-      references=sample.references,
+      references=tuple(known.program for known in references),
       genome=draft.genome,
       changes=draft.changes,
-      knowledge=draft.knowledge,
+      knowledge=(*draft.knowledge, *(word.id for word in context.guidance)),
       seen=self._cursor.position if self._cursor else "",
     )
     log.info("round %d: %s (%s)", round_number, draft.name, draft.operator)
@@ -226,18 +238,66 @@ class Researcher:
       score=self.view.score(program, rung),
     )
 
-  def _retrieve(self, parent: str) -> tuple[Knowledge, ...]:
-    wanted = self._settings.researcher.knowledge
-    if not wanted:
-      return ()
+  def _pinned(self) -> str:
+    """Returns the Program that people want edited, or ""."""
+    pin = self.view.steering.pinned
+    program = pin.arguments["program"] if pin is not None else ""
+    return "" if program in self.view.vetoed else program
+
+  def _context(
+    self,
+    parent: Known,
+    references: tuple[Known, ...],
+    query: str,
+    rng: random.Random,
+    written: set[str],
+  ) -> Context:
+    return Context(
+      space=self._track.space,
+      parent=parent,
+      references=references,
+      knowledge=self._retrieve(query),
+      effects=self._effects if self._settings.researcher.use_effects else {},
+      known=lambda p: p in self.view.programs or p in written,
+      rng=rng,
+      settings=self._settings.researcher,
+      guidance=self._guidance(),
+    )
+
+  def _guidance(self) -> tuple[Guidance, ...]:
+    steering = self.view.steering
+    prefer, avoid = steering.wanted()
+    words = []
+    for steer in steering.guidance:
+      said = steer.arguments
+      word = Guidance(
+        id=steer.key,
+        by=steer.by,
+        text=said["text"],
+        prefer=tuple(n for n, by in prefer.items() if by is steer),
+        avoid=tuple(n for n, by in avoid.items() if by is steer),
+      )
+      replaced = not (word.prefer or word.avoid)
+      if not (replaced and (said["prefer"] or said["avoid"])):
+        words.append(word)
+    return tuple(words)
+
+  def _query(self, parent: str) -> str:
+    """Returns what to look up before editing `parent`."""
     analyses = self.view.analyses_of.get(parent, [])
     proposal = self.view.proposal_of[parent]
     # At round 0 nothing is analysed yet: the brief still says what matters.
-    query = (
+    return (
       analyses[-1].text
       if analyses
       else f"{proposal.motivation}\n{self._track.brief}"
     )
+
+  def _retrieve(self, query: str) -> tuple[Knowledge, ...]:
+    wanted = self._settings.researcher.knowledge
+    if not wanted:
+      return ()
+    words = [word.text for word in self._guidance()]
     return tuple(
       Knowledge(
         id=hit.item.id,
@@ -246,7 +306,7 @@ class Researcher:
         warns=hit.item.warns,
         weight=hit.score,
       )
-      for hit in self._index.search(query, wanted)
+      for hit in self._index.search("\n".join([*words, query]), wanted)
     )
 
   def _commit(self, records: list[Record]) -> None:
@@ -254,3 +314,9 @@ class Researcher:
     # Its own writes come back by the log as well; seeing them now keeps a
     # fast loop from proposing the same round twice.
     self.view.update(records)
+
+
+def _with_words(motivation: str, guidance: tuple[Guidance, ...]) -> str:
+  """Returns `motivation` with what people asked for."""
+  lines = [f"Asked for by {w.by} ({w.id}): {w.text}" for w in guidance]
+  return "\n".join([motivation, *lines])

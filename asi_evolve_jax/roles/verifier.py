@@ -20,7 +20,7 @@ from asi_evolve_jax.tracks.base import Track
 log = logging.getLogger(__name__)
 
 BASELINES = ("all", "references")  # which baselines get fresh seeds too
-_KINDS = ("run", "proposal", "task", "result", "milestone", "claim")
+_KINDS = ("run", "proposal", "task", "result", "milestone", "claim", "steer")
 
 
 def check_settings(settings: RunSettings) -> None:

@@ -14,24 +14,29 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from asi_evolve_jax.evaluation.budget import Budget, Line, rounds
 from asi_evolve_jax.evaluation.statistics import mean_interval
 from asi_evolve_jax.records import Held, View
 from asi_evolve_jax.records.schema import SEARCH
+from asi_evolve_jax.roles.promotion import Promotions
 from asi_evolve_jax.supervisor.progress import counts
 from asi_evolve_jax.supervisor.run import OpenRun
+from asi_evolve_jax.supervisor.steering import asks
 
 _LINE_EVERY_S = 5.0
 _BEST_SHOWN = 6
 _TASKS_SHOWN = 32
 _LEASES_EVERY_S = 1.0
+_WAITING_SHOWN = 4
 
 
 class Live:
   """Context manager; `refresh` redraws from the View it was given."""
 
-  def __init__(self, run: OpenRun, view: View):
+  def __init__(self, run: OpenRun, view: View, promotions: Promotions):
     self._run = run
     self._view = view
+    self._promotions = promotions
     self._console = Console(stderr=True)
     self._screen = (
       RichLive(console=self._console, refresh_per_second=4, transient=True)
@@ -42,6 +47,8 @@ class Live:
     self._rounds_before = view.rounds()
     self._leases: list[Held] = []
     self._leases_at = -_LEASES_EVERY_S
+    self._beat_at = self._started
+    self._said: set[str] = set()
     self._last_line = ""
     self._last_line_at = -_LINE_EVERY_S
 
@@ -59,8 +66,24 @@ class Live:
     """Prints a line that stays."""
     self._console.print(text, highlight=False, soft_wrap=True)
 
+  def working(self) -> bool:
+    """Whether anybody works on a Task: holds it and shows signs of life."""
+    now = time.monotonic()
+    if now - self._leases_at > _LEASES_EVERY_S:
+      self._leases_at = now
+      waiting = [t.id for t in self._view.pending()[:_TASKS_SHOWN]]
+      before, self._leases = self._leases, self._run.records.leases(waiting)
+      if self._leases != before:
+        self._beat_at = now
+    quiet = now - self._beat_at
+    return bool(self._leases) and quiet < self._run.settings.workers.lease_ttl_s
+
   def refresh(self) -> None:
     """Draws the present state."""
+    for line in self._asks():
+      if line not in self._said:
+        self._said.add(line)
+        self.say(line)
     if self._screen:
       self._screen.update(self._draw())
       return
@@ -74,6 +97,8 @@ class Live:
 
   def _phase(self) -> str:
     view = self._view
+    if view.steering.paused is not None:
+      return f"paused by {view.steering.paused.by}"
     if "verify-asked" in view.milestones:
       asked = view.milestones["verify-asked"].detail["tasks"]
       done = sum(task in view.results for task in asked)
@@ -92,11 +117,20 @@ class Live:
     done = view.rounds() - self._rounds_before
     spent = time.monotonic() - self._started
     guesses = []
-    if settings.time_limit:
-      guesses.append(max(0.0, settings.time_limit - view.elapsed()))
-    if done and settings.rounds:
-      guesses.append((settings.rounds - view.rounds()) * spent / done)
+    for line in self._budgets():
+      if line.name == "wall_s" and line.limit:
+        guesses.append(max(0.0, line.limit - line.spent))
+    wanted = rounds(view, settings)
+    if done and wanted:
+      guesses.append(max(0, wanted - view.rounds()) * spent / done)
     return f"{_clock(min(guesses))} left" if guesses else "time left unknown"
+
+  def _budgets(self) -> list[Line]:
+    return Budget(self._view, self._run.settings, time.time()).lines()
+
+  def _asks(self) -> list[str]:
+    url = self._run.records.url
+    return asks(self._view, self._promotions, url)[:_WAITING_SHOWN]
 
   def _rate(self) -> str:
     done = self._view.rounds() - self._rounds_before
@@ -125,19 +159,21 @@ class Live:
       name = view.proposal_of[best[0]].name
       said = f"best {name} {self._score(*best)} at {best[1]}"
     return (
-      f"{self._phase()} | rounds {view.rounds()}/{self._run.settings.rounds} "
+      f"{self._phase()} | rounds {view.rounds()}/"
+      f"{rounds(view, self._run.settings)} "
       f"| {len(view.results)} results, {len(view.pending())} waiting | {said}"
     )
 
   def _draw(self) -> Group:
     settings, view = self._run.settings, self._view
     tally = counts(view, settings.ladder[0].name)
+    wanted = rounds(view, settings)
     head = Table.grid(padding=(0, 2))
     head.add_row(
       Text(f"{settings.name} ({settings.track})", style="bold"),
       self._phase(),
-      f"rounds {view.rounds()}/{settings.rounds}",
-      ProgressBar(settings.rounds or 1, view.rounds(), width=24),
+      f"rounds {view.rounds()}/{wanted}",
+      ProgressBar(wanted or 1, view.rounds(), width=24),
       self._rate(),
       self._left(),
     )
@@ -149,7 +185,10 @@ class Live:
       f"{len(view.insights)} insights",
       "",
     )
-    return Group(head, self._draw_best(), self._draw_workers())
+    notes = [line.text() for line in self._budgets() if line.limit]
+    said = [Text(line, style="dim") for line in notes]
+    said += [Text(line, style="bold yellow") for line in self._asks()]
+    return Group(head, *said, self._draw_best(), self._draw_workers())
 
   def _draw_best(self) -> Table:
     metric = self._run.track.metric
@@ -168,11 +207,7 @@ class Live:
     table = Table(box=None, padding=(0, 2))
     for column in ("worker", "task", "rung", "age"):
       table.add_column(column)
-    now = time.monotonic()
-    if now - self._leases_at > _LEASES_EVERY_S:
-      self._leases_at = now
-      waiting = [t.id for t in self._view.pending()[:_TASKS_SHOWN]]
-      self._leases = self._run.records.leases(waiting)
+    self.working()  # looks again where it is time to
     for lease in self._leases:
       task = self._view.tasks[lease.task]
       proposal = self._view.proposal_of.get(task.program)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from asi_evolve_jax.evaluation.budget import Budget, rounds
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import UNSEEN
 from asi_evolve_jax.settings import RunSettings
@@ -11,7 +12,13 @@ from asi_evolve_jax.tracks.base import Metric
 
 
 def end_reason(
-  view: View, settings: RunSettings, metric: Metric, elapsed_s: float
+  view: View,
+  settings: RunSettings,
+  metric: Metric,
+  now: float,
+  *,
+  running: bool = False,
+  waiting: bool = False,
 ) -> str | None:
   """Returns why the search is over, or None.
 
@@ -19,16 +26,20 @@ def end_reason(
     view: of all records so far.
     settings: of the run.
     metric: the search's metric.
-    elapsed_s: seconds searched, over all sessions.
+    now: unix time.
+    running: whether somebody is at work on a Task.
+    waiting: whether a promotion waits for a person's approval.
   """
+  stop = view.steering.stopped
+  if stop is not None:
+    why = stop.arguments.get("reason")
+    return f"stopped by {stop.by}" + (f": {why}" if why else "")
   last = settings.ladder[-1].name
   best = view.best(last)
   if settings.target_score is not None and best is not None:
     score = view.score(best, last)
     if score is not None and not metric.better(settings.target_score, score):
       return f"target: {score:.6g} reaches {settings.target_score:.6g}"
-  if settings.time_limit and elapsed_s >= settings.time_limit:
-    return f"time limit: {elapsed_s:.0f} of {settings.time_limit:.0f} s"
   if settings.patience and best is not None:
     waited = rounds_since(view, best)
     if waited >= settings.patience:
@@ -36,10 +47,19 @@ def end_reason(
   first = settings.ladder[0].name
   if view.results and not view.pending() and not view.ranked(first, 1):
     return f"nothing to build on: no baseline has a score at {first}"
+  budget = Budget(view, settings, now)
+  if budget.out_of_time():
+    return budget.spent_up()
+  wanted = rounds(view, settings)
   searching = any(t.purpose not in UNSEEN for t in view.pending())
-  if view.rounds() >= settings.rounds and view.results and not searching:
-    return f"rounds: {view.rounds()} of {settings.rounds}"
-  return None
+  mending = settings.researcher.repair and view.unrepaired()
+  if view.rounds() >= wanted and view.results and not searching:
+    if mending or waiting:
+      return None
+    return f"rounds: {view.rounds()} of {wanted}"
+  if running or view.steering.paused:
+    return None
+  return budget.exhausted() or None
 
 
 def rounds_since(view: View, program: str) -> int:

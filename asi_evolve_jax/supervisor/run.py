@@ -60,8 +60,19 @@ def settings_from(config: Any) -> RunSettings:
       raise SettingsError(
         f"rung {rung.name}: promote is a share in (0, 1], got {rung.promote}."
       )
-  if settings.rounds < 0 or settings.time_limit < 0 or settings.patience < 0:
-    raise SettingsError("rounds, time_limit and patience cannot be negative.")
+  limits = {
+    "rounds": settings.rounds,
+    "patience": settings.patience,
+    "workers.keep_scratch_s": settings.workers.keep_scratch_s,
+    "seed_from.best": settings.seed_from.best,
+    **{f"budget.{k}": v for k, v in plain(settings.budget).items()},
+    **{
+      f"approve_above.{k}": v for k, v in plain(settings.approve_above).items()
+    },
+  }
+  for name, value in limits.items():
+    if value < 0:
+      raise SettingsError(f"config.{name} cannot be negative, got {value}.")
   check_settings(settings)
   check_suites(settings)
   make_proposer(settings.researcher.proposer)

@@ -15,8 +15,9 @@ import uuid
 from pathlib import Path
 
 from asi_evolve_jax.records import View
-from asi_evolve_jax.records.schema import Milestone
+from asi_evolve_jax.records.schema import Milestone, Result
 from asi_evolve_jax.reporting.report import write_report
+from asi_evolve_jax.roles.promotion import Promotions
 from asi_evolve_jax.supervisor.live import Live
 from asi_evolve_jax.supervisor.processes import (
   EXIT_AT_ONCE,
@@ -49,6 +50,8 @@ class Supervisor:
     self._run = run
     self._url = url
     self._view = View(run.track.metric.name, run.track.metric.direction)
+    # Only to know what waits for a person: Engineers write what follows.
+    self._promotions = Promotions(run.settings, run.track, self._view)
     self._cursor = None
     self._stops = 0
 
@@ -65,7 +68,7 @@ class Supervisor:
     for number in (signal.SIGINT, signal.SIGTERM):
       signal.signal(number, self._on_signal)
     processes = Processes(run.run_dir, self._url)
-    live = Live(run, self._view)
+    live = Live(run, self._view, self._promotions)
     code = EXIT_FAILED
     try:
       for name, keeps_keys in _ROLES:
@@ -112,7 +115,9 @@ class Supervisor:
       self._view,
       self._run.settings,
       self._run.track.metric,
-      self._view.elapsed(),
+      time.time(),
+      running=live.working(),
+      waiting=bool(self._promotions.waiting()),
     )
     if reason:
       self._run.records.put(
@@ -123,6 +128,9 @@ class Supervisor:
   def _follow(self) -> None:
     news, self._cursor = self._run.records.follow(self._cursor)
     self._view.update(news)
+    for record in news:
+      if isinstance(record, Result):
+        self._promotions.after(record)
 
   def _report(self) -> None:
     try:

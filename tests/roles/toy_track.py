@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 from asi_evolve_jax.evaluation.stages import Stage, StageReply
+from asi_evolve_jax.programs.genome import Gene, Space
 from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.records.schema import Program, Proposal, Task
 from asi_evolve_jax.settings import (
@@ -22,7 +23,7 @@ from asi_evolve_jax.settings import (
   VerifySettings,
   WorkerSettings,
 )
-from asi_evolve_jax.tracks.base import MAXIMIZE, MINIMIZE, Metric
+from asi_evolve_jax.tracks.base import MAXIMIZE, MINIMIZE, Baseline, Metric
 
 HERE = str(pathlib.Path(__file__).parent)
 
@@ -135,6 +136,37 @@ class ToyTrack:
 
   def columns(self):
     return ()
+
+
+class Knobs(Space):
+  """Programs by genome; those with `leak` read the future."""
+
+  genes = (
+    Gene("score", tuple(float(n) for n in range(1, 9)), 8.0, ordered=True),
+    Gene("leak", (False, True), False),
+    Gene("width", (1, 2, 3, 4), 1, ordered=True),
+  )
+
+  def render(self, genome):
+    what = {k: v for k, v in genome.items() if k != "leak"}
+    return json.dumps({**what, "reject": genome["leak"]})
+
+  def title(self, genome):
+    return "-".join(str(value) for value in genome.values())
+
+
+class SpaceTrack(ToyTrack):
+  """With a space and two baselines, for whole loops."""
+
+  space = Knobs()
+
+  def baselines(self):
+    made = []
+    for score in (8.0, 7.0):
+      genome = self.space.repair({"score": score})
+      source = self.space.render(genome)
+      made.append(Baseline(f"score-{score:g}", source, "Plain.", genome))
+    return tuple(made)
 
 
 class CheckedTrack(ToyTrack):

@@ -1,0 +1,274 @@
+"""Roles follow a person's word within a round, also after a restart."""
+
+import dataclasses
+import pathlib
+import sys
+
+import pytest
+
+from asi_evolve_jax.evaluation.workers import InlinePool
+from asi_evolve_jax.records import Records, View
+from asi_evolve_jax.records.schema import Milestone, Run
+from asi_evolve_jax.roles.engineer import Engineer
+from asi_evolve_jax.roles.researcher import Researcher
+from asi_evolve_jax.roles.verifier import finalists
+from asi_evolve_jax.settings import (
+  ApprovalSettings,
+  BudgetSettings,
+  ResearcherSettings,
+  VerifySettings,
+  plain,
+)
+from asi_evolve_jax.supervisor.run import OpenRun
+from asi_evolve_jax.supervisor.steering import SteerError, steer
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import toy_track
+
+
+class _Loop:
+  """A Researcher and an Engineer in this process, on records on disk."""
+
+  def __init__(self, folder, **changes):
+    self.settings = dataclasses.replace(
+      toy_track.settings(),
+      rounds=60,
+      verify=VerifySettings(finalists=0),
+      researcher=ResearcherSettings(
+        queue=1, batch=1, knowledge=0, fresh=0.0, crossover=0.0, repair=False
+      ),
+      **changes,
+    )
+    self.folder = folder
+    self.records = Records.open(str(folder / "records"))
+    self.track = toy_track.SpaceTrack()
+    self.run = OpenRun(self.records, self.settings, self.track, folder)
+    self.records.put(
+      Run(
+        name="test",
+        track="toy",
+        config=plain(self.settings),
+        commit="",
+        machine={},
+        versions={},
+        manifest={},
+      )
+    )
+    self.restart()
+
+  def restart(self):
+    """Both roles anew, from nothing but the records."""
+    self.researcher = Researcher(
+      Records.open(str(self.folder / "records")),
+      self.settings,
+      self.track,
+      self.folder,
+    )
+    self.engineer = Engineer(
+      Records.open(str(self.folder / "records")),
+      self.settings,
+      self.track,
+      run_dir=self.folder,
+      pool=InlinePool(1),
+    )
+
+  def steps(self, count):
+    for _ in range(count):
+      self.researcher.step()
+      self.engineer.step()
+
+  def say(self, verb, *words, **kwargs):
+    return steer(self.run, verb, words, "ann", **kwargs)
+
+  @property
+  def view(self):
+    view = View("loss", "minimize", ("quick", "explore"))
+    view.update(self.records.follow()[0])
+    return view
+
+  def candidates(self):
+    found = [p for p in self.view.proposals.values() if p.round]
+    return sorted(found, key=lambda p: p.round)
+
+
+@pytest.fixture
+def loop(tmp_path):
+  return _Loop(tmp_path)
+
+
+def test_a_pause_lets_nothing_begin_and_survives_a_restart(loop):
+  loop.steps(6)
+  loop.say("pause")
+  loop.steps(1)
+  before = loop.view
+  loop.restart()
+  loop.steps(4)
+  assert set(loop.view.tasks) == set(before.tasks)
+  assert set(loop.view.results) == set(before.results)
+  loop.say("resume")
+  loop.steps(2)
+  assert len(loop.view.results) > len(before.results)
+
+
+def test_a_vetoed_program_is_left_alone(loop):
+  loop.steps(8)
+  last = loop.settings.ladder[-1].name
+  best = next(p for p in loop.view.ranked(last) if p not in loop.view.baselines)
+  loop.say("veto", best[:8])
+  loop.restart()
+  rounds = len(loop.candidates())
+  loop.steps(8)
+  view = loop.view
+  new = loop.candidates()[rounds:]
+  assert new
+  assert all(best not in (*p.parents, *p.references) for p in new)
+  assert best not in finalists(
+    view,
+    dataclasses.replace(loop.settings, verify=VerifySettings(finalists=99)),
+  )
+  # Its rounds are over: the search can end.
+  assert view.rounds() == sum(
+    p.program in view.results_of for p in loop.candidates()
+  )
+  loop.say("withdraw", "1")
+  assert best in loop.view.ranked(last)
+
+
+def test_a_veto_of_what_waits_ends_its_round(loop):
+  loop.steps(6)
+  loop.researcher.step()
+  asked = [t.program for t in loop.view.pending()]
+  waiting = next(p for p in asked if p not in loop.view.baselines)
+  rounds = loop.view.rounds()
+  loop.say("veto", waiting)
+  assert waiting not in {t.program for t in loop.view.pending()}
+  assert loop.view.rounds() == rounds + 1
+  loop.engineer.step()
+  assert waiting not in loop.view.results_of
+
+
+def test_a_line_of_descent_is_vetoed_with_what_comes_of_it(loop):
+  loop.steps(12)
+  ancestor = next(
+    p.program for p in loop.candidates() if loop.view.visits[p.program]
+  )
+  children = {p.program for p in loop.candidates() if ancestor in p.parents}
+  loop.say("veto", ancestor, descendants=True)
+  assert {ancestor, *children} <= loop.view.vetoed
+  loop.say("withdraw", "1")
+  assert not loop.view.vetoed
+
+
+def test_a_pinned_parent_is_the_one_edited(loop):
+  loop.steps(4)
+  worst = loop.view.ranked("quick")[-1]
+  loop.say("pin", worst)
+  loop.restart()
+  rounds = len(loop.candidates())
+  loop.steps(4)
+  new = loop.candidates()[rounds:]
+  assert new
+  assert {p.parents for p in new} == {(worst,)}
+  loop.say("unpin")
+  loop.steps(4)
+  later = loop.candidates()[rounds + len(new) :]
+  assert any(p.parents != (worst,) for p in later)
+
+
+def test_guidance_is_obeyed_and_recorded(loop):
+  loop.steps(2)
+  loop.say("guide", "prefer width=3")
+  loop.say("guide", "avoid score=8.0, leak=True")
+  word = loop.say("guide", "look at long sequences")[0]
+  rounds = len(loop.candidates())
+  loop.restart()
+  loop.steps(5)
+  new = loop.candidates()[rounds:]
+  assert new
+  for proposal in new:
+    assert proposal.genome["width"] == 3
+    assert proposal.genome["score"] != 8.0
+    assert not proposal.genome["leak"]
+    assert word.key in proposal.knowledge
+    assert "ann (steer/000003): look at long sequences" in proposal.motivation
+  assert "ann prefers it (steer/000001)" in new[0].motivation
+  loop.say("guide", "prefer width=1")
+  loop.steps(3)
+  assert loop.candidates()[-1].genome["width"] == 1
+
+
+def test_dear_promotions_wait_for_approval(tmp_path):
+  loop = _Loop(tmp_path, approve_above=ApprovalSettings(flops=150.0))
+  loop.steps(4)  # explore costs 100 FLOPs a Task here, whatever its seeds
+  assert any(t.rung == "explore" for t in loop.view.tasks.values())
+  assert not loop.engineer._promotions.waiting()
+  loop = _Loop(tmp_path / "b", approve_above=ApprovalSettings(flops=50.0))
+  loop.steps(8)
+  climbed = {t.program for t in loop.view.tasks.values() if t.rung == "explore"}
+  assert climbed == loop.view.baselines
+  task, cost = loop.engineer._promotions.waiting()[0]
+  assert cost["flops"] == 100.0
+  loop.say("approve", task.program, "explore")
+  loop.restart()
+  loop.steps(2)
+  assert task.id in loop.view.results
+
+
+def test_work_is_refused_before_a_budget_is_exceeded(tmp_path):
+  budget = BudgetSettings(flops=1250.0)
+  loop = _Loop(tmp_path, budget=budget)
+  loop.steps(30)
+  spent = loop.view.spending.total["flops"]
+  assert 1000.0 <= spent <= 1250.0
+  done = len(loop.view.results)
+  loop.restart()
+  loop.steps(3)
+  assert len(loop.view.results) == done
+  loop.say("budget", "flops=1600")
+  loop.steps(20)
+  assert 1250.0 < loop.view.spending.total["flops"] <= 1600.0
+
+
+@pytest.mark.parametrize(
+  ("verb", "words", "message"),
+  [
+    ("halt", (), "'halt' is no verb; verbs: pause, resume"),
+    ("resume", (), "not paused"),
+    ("veto", (), "veto takes PROGRAM"),
+    ("veto", ("abcdef0123",), "names no Program"),
+    ("veto", ("score-8",), "is a baseline"),
+    ("guide", ("prefer depth=3",), "'depth' is no gene; genes: score, leak"),
+    ("guide", ("avoid width=9",), "no value '9'; its values: 1, 2, 3, 4"),
+    ("guide", ("",), "needs a text"),
+    ("budget", ("walls=3",), "names: wall_s, device_s"),
+    ("budget", ("wall_s=-3",), "0 or more"),
+    ("budget", ("rounds=2.5",), "whole number"),
+    ("approve", ("score-8", "quick"), r"climbs to; those are \['explore'\]"),
+    ("withdraw", ("7",), "no word number 7"),
+  ],
+)
+def test_words_that_mean_nothing_are_refused(loop, verb, words, message):
+  loop.researcher.step()
+  with pytest.raises(SteerError, match=message):
+    loop.say(verb, *words)
+  assert not loop.view.steering.words
+
+
+def test_two_who_speak_at_once_are_both_heard(loop):
+  one, two = (
+    OpenRun(loop.records, *_rest(loop)),
+    OpenRun(Records.open(str(loop.folder / "records")), *_rest(loop)),
+  )
+  steer(one, "pause", (), "ann")
+  steer(two, "stop", ("enough",), "bob")
+  steering = loop.view.steering
+  assert [(w.number, w.by) for w in steering.words] == [(1, "ann"), (2, "bob")]
+  assert steering.paused is None, "a stop lifts a pause"
+  loop.records.put(Milestone(name="finished", by="t"))
+  with pytest.raises(SteerError, match="has finished"):
+    steer(one, "pause", (), "ann")
+
+
+def _rest(loop):
+  return loop.settings, loop.track, loop.folder
