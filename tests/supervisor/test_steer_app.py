@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def _steer(folder, *arguments):
+  url = f"--records={folder / 'records'}"
   return subprocess.run(
-    [sys.executable, "-m", "launch.steer", *arguments]
-    + [f"--records={folder / 'records'}"],
+    [sys.executable, "-m", "launch.steer", *arguments, url],
     cwd=ROOT,
     env={**os.environ, "JAX_PLATFORMS": "cpu"},
     capture_output=True,
