@@ -27,6 +27,7 @@ class Run:
   Attributes:
     steps: optimiser steps.
     seed: of initialisation and of the order of the text.
+    learning_rate: at the peak; None: the trainer's own.
     eval_every: steps between evaluations on the way; 0: only at the end.
     checkpoint_s: seconds between checkpoints; 0: none.
     checkpoints: folder for them; "": none.
@@ -34,6 +35,7 @@ class Run:
 
   steps: int
   seed: int = 0
+  learning_rate: float | None = None
   eval_every: int = 0
   checkpoint_s: float = 0.0
   checkpoints: str = ""
@@ -78,7 +80,7 @@ def train(
   Raises:
     Diverged: names the step and what was not finite.
   """
-  rates = trainer.optimizer.schedule(run.steps)
+  rates = trainer.optimizer.schedule(run.steps, run.learning_rate)
   batches = train_batches(
     data, batch=trainer.batch, time=trainer.time, seed=run.seed
   )

@@ -32,10 +32,11 @@ def trainer():
 
 def test_a_model_that_cannot_look_back_stays_at_chance(trainer):
   found = measure(trainer, TASKS["recall"], steps=20, seed=0)
-  assert found.chance == 1 / 8
+  chance = TASKS["recall"].chance(32)
+  assert chance == 1 / 8
   # One of 8 values, 64 sequences of 14 queries: standard deviation 0.011.
-  assert abs(found.accuracy - found.chance) < 5 * 0.011
-  assert found.by_rate.keys() == {0.1}
+  assert abs(found.accuracy - chance) < 5 * 0.011
+  assert [rate for rate, _ in found.by_rate] == [0.1]
 
 
 def test_the_best_rate_is_chosen_and_all_are_told(trainer):
@@ -43,9 +44,10 @@ def test_the_best_rate_is_chosen_and_all_are_told(trainer):
   found = measure(trainer, SUCCESSOR, steps=30, seed=0, rates=rates)
   assert found.rate == 0.1
   assert found.accuracy > 0.9
-  assert found.by_rate.keys() == set(rates)
-  assert found.by_rate[1e-6] < 0.5
-  assert found.by_rate[1e38] < 0.5  # diverged
+  low, right, diverged = found.by_rate
+  assert (low[0], right[0], diverged[0]) == rates
+  assert low[1] < 0.5
+  assert diverged[1] < 0.5
   again = measure(trainer, SUCCESSOR, steps=30, seed=0, rates=(0.1,))
   assert again.accuracy == found.accuracy
 

@@ -119,12 +119,20 @@ def load_params(path: pathlib.Path, like: dict[str, Any]) -> dict[str, Any]:
   return jax.tree.unflatten(structure, placed)
 
 
-def pack(metrics: list[dict[str, float]], payload: bytes) -> bytes:
-  """Returns one payload of the metrics so far and the Artifact."""
-  return json.dumps(metrics).encode() + b"\n" + payload
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes all of a file or nothing."""
+  part = path.with_suffix(".part")
+  part.write_text(json.dumps(value))
+  os.replace(part, path)
 
 
-def unpack(payload: bytes) -> tuple[list[dict[str, float]], bytes]:
+def pack(rate: float, metrics: list[dict[str, float]], payload: bytes) -> bytes:
+  """Returns one payload of the learning rate, the metrics and the Artifact."""
+  return json.dumps([rate, metrics]).encode() + b"\n" + payload
+
+
+def unpack(payload: bytes) -> tuple[float, list[dict[str, float]], bytes]:
   """Inverse of `pack`."""
-  metrics, _, payload = payload.partition(b"\n")
-  return json.loads(metrics), payload
+  head, _, payload = payload.partition(b"\n")
+  rate, metrics = json.loads(head)
+  return rate, metrics, payload

@@ -90,6 +90,9 @@ class RungOptions:
     time: tokens a sequence, a multiple of the model's chunk size.
     steps: optimiser steps.
     lr: peak learning rate.
+    lrs: a grid of them instead: every Program is trained at each, baselines
+      alike, on text and on every task, and the best on development data
+      counts (tuning.py).
     warmup: steps of linear warm-up.
     weight_decay: of matrices.
     clip: largest norm of the gradient.
@@ -106,6 +109,7 @@ class RungOptions:
   time: int = 128
   steps: int = 200
   lr: float = 3e-3
+  lrs: tuple[float, ...] = ()
   warmup: int = 20
   weight_decay: float = 0.1
   clip: float = 1.0
@@ -120,8 +124,18 @@ class RungOptions:
     for name in ("batch", "time", "steps", "eval_windows"):
       if getattr(self, name) < 1:
         raise SettingsError(f"the rung's options.{name} must be at least 1.")
+    if min(self.rates) <= 0 or len(set(self.rates)) < len(self.rates):
+      raise SettingsError(
+        f"the rung's learning rates are {self.rates}: make them positive, each "
+        "given once."
+      )
     _check_tasks(self.development, self.time, "development")
     _check_tasks(self.generalisation.tasks, self.time, "generalisation.tasks")
+
+  @property
+  def rates(self) -> tuple[float, ...]:
+    """The learning rates that every Program is trained at."""
+    return self.lrs or (self.lr,)
 
 
 def _check_tasks(tasks: Mapping[str, Any], time: int, where: str) -> None:

@@ -10,7 +10,7 @@ import pathlib
 import time
 
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
-from asi_evolve_jax.tracks.architecture import harness
+from asi_evolve_jax.tracks.architecture import harness, tuning
 from asi_evolve_jax.tracks.architecture.options import read_stage
 
 _SPLITS = {
@@ -22,17 +22,17 @@ _SPLITS = {
 def run(request: StageRequest) -> StageReply:
   """Adds the held-out scores of every seed to what the train stage measured.
 
-  The parameters are `params-<seed>.npz` in `request.scratch`.
+  The parameters are at `tuning.params_path`.
   """
   options = read_stage(request.options)
   harness.cache_compilations(request.cache)
   start = time.monotonic()
-  metrics, payload = harness.unpack(request.payload)
+  rate, metrics, payload = harness.unpack(request.payload)
   trainer, _ = harness.make_trainer(payload, options)
   text = harness.open_text(request)
   like = trainer.init(0)["params"]
   for seed, measured in zip(request.seeds, metrics, strict=True):
-    path = pathlib.Path(request.scratch) / f"params-{seed}.npz"
+    path = tuning.params_path(pathlib.Path(request.scratch), seed, rate)
     params = harness.load_params(path, like)
     for name, split in _SPLITS.items():
       windows = harness.windows(text, split, options)

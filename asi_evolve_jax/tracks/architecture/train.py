@@ -7,7 +7,6 @@ for score.py, which gets the parameters from here.
 
 from __future__ import annotations
 
-import json
 import pathlib
 import time
 
@@ -15,19 +14,17 @@ import numpy as np
 
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
 from asi_evolve_jax.records.schema import VERIFY
-from asi_evolve_jax.tracks.architecture import harness, suites
-from asi_evolve_jax.tracks.architecture.options import StageOptions, read_stage
-from asi_evolve_jax.training import corpus
-from asi_evolve_jax.training.train import Diverged, Outcome, Run, train
-from asi_evolve_jax.training.trainer import Trainer
+from asi_evolve_jax.tracks.architecture import harness, suites, tuning
+from asi_evolve_jax.tracks.architecture.options import read_stage
+from asi_evolve_jax.training.train import Diverged
 
 
 def run(request: StageRequest) -> StageReply:
   """Trains and scores the Artifact in `request.payload` for every seed.
 
   A Task that was cut off goes on from its checkpoints in `request.scratch`;
-  seeds that were finished are not trained again. To verify, the parameters are
-  kept in `request.scratch` and the payload is `harness.pack`'s.
+  what was finished is not trained again. To verify, the parameters are kept in
+  `request.scratch` and the payload is `harness.pack`'s.
   """
   options = read_stage(request.options)
   harness.cache_compilations(request.cache)
@@ -37,11 +34,16 @@ def run(request: StageRequest) -> StageReply:
   text = harness.open_text(request)
   scratch = pathlib.Path(request.scratch)
   try:
-    seeds = [_seed(trainer, text, options, s, scratch) for s in request.seeds]
+    tuned = tuning.tune(trainer, text, options, request.seeds, scratch)
   except Diverged as error:
     return StageReply(status="failed", error=str(error))
+  start = time.monotonic()
+  measured = [
+    suites.accuracies(trainer, options, seed, scratch) for seed in request.seeds
+  ]
+  suites_s = time.monotonic() - start
   trigram = harness.trigram(text, "dev", options, request.seeds[0])
-  step_s = min(s["cost"]["step_s"] for s in seeds)
+  step_s = tuned.cost.pop("step_s")
   tokens = options.run.batch * options.run.time
   report = {
     "parameters": trainer.parameters,
@@ -50,82 +52,35 @@ def run(request: StageRequest) -> StageReply:
     "step_time_s": step_s,
     "tokens_per_second": tokens / step_s if step_s else 0.0,
     "train_memory_bytes": trainer.memory_bytes,
-    "chance": seeds[0]["chance"],
+    "lr": tuned.rate,
+    "by_lr": {f"{rate:g}": mean for rate, mean in tuned.by_rate.items()},
+    "suites": [suites.summary(found) for found in measured],
+    "chance": suites.chance(options),
     # For reports: scores, at this rung, that are no Program's.
     "yardsticks": {"byte trigram": trigram},
   }
-  cost = {
-    name: sum(s["cost"][name] for s in seeds)
-    for name in ("train_s", "eval_s", "suites_s")
-  }
-  cost["tokens"] = float(tokens * options.run.steps * len(seeds))
-  metrics = [s["metrics"] for s in seeds]
-  verify = options.purpose == VERIFY
+  metrics = [
+    {"bits_per_byte": text_run["bits_per_byte"], **suites.metrics(found)}
+    for text_run, found in zip(tuned.seeds, measured, strict=True)
+  ]
+  payload = b""
+  if options.purpose == VERIFY:
+    payload = harness.pack(tuned.rate, metrics, request.payload)
+  steps = len(request.seeds) * len(options.run.rates)
+  steps *= options.run.steps + sum(suites.tasks(options).values())
   return StageReply(
-    payload=harness.pack(metrics, request.payload) if verify else b"",
+    payload=payload,
     metrics=tuple(metrics),
     report=report,
     curves={
-      "loss": np.array([s["train"] for s in seeds], np.float32),
-      "dev": np.array([s["dev"] for s in seeds], np.float32),
+      "loss": np.array([s["train"] for s in tuned.seeds], np.float32),
+      "dev": np.array([s["dev"] for s in tuned.seeds], np.float32),
     },
-    cost={"compile_s": ready_s, **cost},
-  )
-
-
-def _seed(
-  trainer: Trainer,
-  text: corpus.Corpus,
-  options: StageOptions,
-  seed: int,
-  scratch: pathlib.Path,
-) -> dict:
-  """Returns what one seed measured, from its file if it was finished before."""
-  finished = scratch / f"seed-{seed}.json"
-  if finished.exists():
-    return json.loads(finished.read_text())
-  run = options.run
-  keep = run.checkpoint_s > 0
-  dev = harness.windows(text, "dev", options)
-  outcome = train(
-    trainer,
-    text.load("train"),
-    dev,
-    Run(
-      steps=run.steps,
-      seed=seed,
-      eval_every=run.eval_every,
-      checkpoint_s=run.checkpoint_s,
-      checkpoints=str(scratch / f"checkpoints-{seed}") if keep else "",
-    ),
-  )
-  measured = _measure(trainer, options, seed, outcome, scratch)
-  if options.purpose == VERIFY:
-    harness.save_params(scratch / f"params-{seed}.npz", outcome.state["params"])
-  suites.write_json(finished, measured)
-  return measured
-
-
-def _measure(
-  trainer: Trainer,
-  options: StageOptions,
-  seed: int,
-  outcome: Outcome,
-  scratch: pathlib.Path,
-) -> dict:
-  metrics = {"bits_per_byte": outcome.bits_per_byte}
-  start = time.monotonic()
-  found = suites.accuracies(trainer, options, seed, scratch)
-  metrics |= {name: task["accuracy"] for name, task in found.items()}
-  return {
-    "metrics": metrics,
-    "chance": {name: task["chance"] for name, task in found.items()},
-    "train": outcome.train.tolist(),
-    "dev": outcome.dev.tolist(),
-    "cost": {
-      "step_s": outcome.step_s,
-      "train_s": outcome.train_s,
-      "eval_s": outcome.eval_s,
-      "suites_s": time.monotonic() - start,
+    cost={
+      "compile_s": ready_s,
+      **tuned.cost,
+      "suites_s": suites_s,
+      # Of the whole grid and all suites, at most: what diverges stops early.
+      "tokens": float(tokens * steps),
     },
-  }
+  )

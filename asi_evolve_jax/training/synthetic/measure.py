@@ -19,15 +19,13 @@ class Measured:
 
   Attributes:
     accuracy: in [0, 1], on sequences that chose nothing.
-    chance: what guessing gets.
     rate: the learning rate that was chosen.
-    by_rate: accuracy on the sequences that chose it, at every learning rate.
+    by_rate: (learning rate, accuracy on the sequences that chose it) of all.
   """
 
   accuracy: float
-  chance: float
   rate: float
-  by_rate: dict[float, float]
+  by_rate: list[tuple[float, float]]
 
 
 def measure(
@@ -53,15 +51,15 @@ def measure(
   batch, time = trainer.batch, trainer.time
   choice = task.batch(count, time, seed, _CHOICE)
   report = task.batch(count, time, seed, _REPORT)
-  by_rate: dict[float, float] = {}
-  reported: dict[float, float] = {}
+  by_rate: list[tuple[float, float]] = []
+  reported: list[float] = []
   for rate in rates or (trainer.optimizer.learning_rate,):
     state = trainer.init(seed)
     for step, now in enumerate(trainer.optimizer.schedule(steps, rate)):
       data = task.batch(batch, time, seed, step)
       state, _ = trainer.step(state, data, now)
     params = state["params"]
-    by_rate[rate] = trainer.evaluate(params, choice)[1]
-    reported[rate] = trainer.evaluate(params, report)[1]
-  best = max(by_rate, key=by_rate.__getitem__)
-  return Measured(reported[best], task.chance(time), best, by_rate)
+    by_rate.append((rate, trainer.evaluate(params, choice)[1]))
+    reported.append(trainer.evaluate(params, report)[1])
+  best = max(range(len(by_rate)), key=lambda i: by_rate[i][1])
+  return Measured(reported[best], by_rate[best][0], by_rate)

@@ -98,6 +98,8 @@ def test_refuses_options(options, message):
     ({"step": 3}, "steps"),
     ({"time": 100}, "multiple of the model's chunk_size, 16"),
     ({"batch": 0}, "batch must be at least 1"),
+    ({"lrs": (1e-3, 0.0)}, "make them positive"),
+    ({"lrs": (1e-3, 1e-3)}, "each given once"),
     ({"development": {"sorting": 5}}, "'sorting'; there are recall"),
     ({"development": {"recall": 0}}, "development.recall is a number of"),
     (

@@ -8,7 +8,13 @@ import pytest
 from asi_evolve_jax.evaluation.stages import StageRequest
 from asi_evolve_jax.programs import artifact
 from asi_evolve_jax.settings import plain
-from asi_evolve_jax.tracks.architecture import contract, harness, score, train
+from asi_evolve_jax.tracks.architecture import (
+  contract,
+  harness,
+  score,
+  train,
+  tuning,
+)
 from asi_evolve_jax.tracks.architecture.options import (
   Generalisation,
   ModelOptions,
@@ -201,3 +207,60 @@ def test_divergence_is_a_failure_with_the_reason(options, folders, tmp_path):
   assert reply.status == "failed"
   assert "diverged at step 0 of 6" in reply.error
   assert reply.metrics == ()
+
+
+def test_the_grid_chooses_one_rate_for_all_seeds_on_development_text(
+  options, folders, payload, tmp_path
+):
+  rates = (1e-4, 1e-2)
+  run = dataclasses.replace(
+    options.run, lrs=rates, development={"parity": 2}, steps=4
+  )
+  tuned = dataclasses.replace(options, run=run, purpose="verify")
+  request = _request(payload, tuned, folders, tmp_path, seeds=(0, 1))
+  reply = train.run(request)
+  alone = {}
+  for rate in rates:
+    run = dataclasses.replace(run, lr=rate, lrs=(), development={})
+    one = dataclasses.replace(options, run=run)
+    folder = tmp_path / f"{rate}"
+    folder.mkdir()
+    alone[rate] = train.run(_request(payload, one, folders, folder))
+  means = {
+    rate: np.mean([m["bits_per_byte"] for m in found.metrics])
+    for rate, found in alone.items()
+  }
+  best = min(means, key=means.get)
+  assert reply.report["lr"] == best
+  assert reply.report["by_lr"] == pytest.approx(
+    {"0.0001": means[1e-4], "0.01": means[1e-2]}
+  )
+  for mine, other in zip(reply.metrics, alone[best].metrics, strict=True):
+    assert mine["bits_per_byte"] == other["bits_per_byte"]
+  np.testing.assert_array_equal(
+    reply.curves["loss"], alone[best].curves["loss"]
+  )
+  tried = [rate for rate, _ in reply.report["suites"][1]["dev/parity"]["by_lr"]]
+  assert tried == list(rates)
+  # Everything that was trained is counted: text and task, 2 rates, 2 seeds.
+  assert reply.cost["tokens"] == 4 * 32 * (4 + 2) * 2 * 2
+  # Held-out text is read with the parameters of the chosen rate.
+  request = dataclasses.replace(request, payload=reply.payload)
+  scored = score.run(request)
+  trainer, _ = harness.make_trainer(payload, tuned)
+  path = tuning.params_path(tmp_path, 1, best)
+  params = harness.load_params(path, trainer.init(0)["params"])
+  text = harness.open_text(request)
+  bits = trainer.evaluate(params, harness.windows(text, "held_out", tuned))[0]
+  assert scored.metrics[1]["held_out_bits_per_byte"] == bits
+
+
+def test_a_rate_that_diverges_is_not_chosen(
+  options, folders, payload, tmp_path
+):
+  run = dataclasses.replace(options.run, lrs=(1e38, 1e-3))
+  wild = dataclasses.replace(options, run=run)
+  reply = train.run(_request(payload, wild, folders, tmp_path, seeds=(0,)))
+  assert reply.status == "ok"
+  assert reply.report["lr"] == 1e-3
+  assert reply.report["by_lr"]["1e+38"] is None

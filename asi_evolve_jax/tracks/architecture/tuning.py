@@ -1,0 +1,133 @@
+"""Every Program at every learning rate of the rung's grid.
+
+A baseline that was not tuned is a strawman: candidates and baselines get the
+same few rates, each with the same bytes in the same order, and the score is
+that of the rate with the least bits a byte on development text, over all seeds
+of the Task. Held-out text chooses nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from asi_evolve_jax.records.schema import VERIFY
+from asi_evolve_jax.tracks.architecture import harness
+from asi_evolve_jax.tracks.architecture.options import StageOptions
+from asi_evolve_jax.training import corpus
+from asi_evolve_jax.training.train import Diverged, Run, train
+from asi_evolve_jax.training.trainer import Trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+  """What training on text gave.
+
+  Attributes:
+    rate: the learning rate that was chosen.
+    seeds: of each seed at that rate: "bits_per_byte" on development text, the
+      curves "train" and "dev", and "cost" in seconds.
+    by_rate: mean bits a byte of each rate; None where training diverged.
+    cost: seconds of all rates together, and "step_s" of the fastest.
+  """
+
+  rate: float
+  seeds: list[dict[str, Any]]
+  by_rate: dict[float, float | None]
+  cost: dict[str, float]
+
+
+def tune(
+  trainer: Trainer,
+  text: corpus.Corpus,
+  options: StageOptions,
+  seeds: Sequence[int],
+  scratch: pathlib.Path,
+) -> Tuned:
+  """Trains at each rate and seed, and chooses the rate.
+
+  What was finished before is read from its file in `scratch`. To verify, the
+  parameters of every run are left at `params_path`.
+
+  Raises:
+    Diverged: if no rate trains every seed.
+  """
+  runs: dict[float, list[dict[str, Any]]] = {}
+  done: list[dict[str, Any]] = []
+  fault: Diverged | None = None
+  for rate in options.run.rates:
+    found = []
+    try:
+      for seed in seeds:
+        found.append(_train(trainer, text, options, seed, rate, scratch))
+    except Diverged as error:
+      fault = fault or error
+    else:
+      runs[rate] = found
+    done += found
+  if fault is not None and not runs:
+    raise fault
+  means = {
+    rate: math.fsum(s["bits_per_byte"] for s in found) / len(found)
+    for rate, found in runs.items()
+  }
+  best = min(means, key=means.__getitem__)
+  cost = {
+    name: math.fsum(s["cost"][name] for s in done)
+    for name in ("train_s", "eval_s")
+  }
+  cost["step_s"] = min(s["cost"]["step_s"] for s in done)
+  by_rate = {rate: means.get(rate) for rate in options.run.rates}
+  return Tuned(best, runs[best], by_rate, cost)
+
+
+def params_path(scratch: pathlib.Path, seed: int, rate: float) -> pathlib.Path:
+  """Returns where the parameters of a run are kept to be scored."""
+  return scratch / f"params-{seed}-{rate!r}.npz"
+
+
+def _train(
+  trainer: Trainer,
+  text: corpus.Corpus,
+  options: StageOptions,
+  seed: int,
+  rate: float,
+  scratch: pathlib.Path,
+) -> dict[str, Any]:
+  finished = scratch / f"seed-{seed}-{rate!r}.json"
+  if finished.exists():
+    return json.loads(finished.read_text())
+  run = options.run
+  folder = scratch / f"checkpoints-{seed}-{rate!r}"
+  outcome = train(
+    trainer,
+    text.load("train"),
+    harness.windows(text, "dev", options),
+    Run(
+      steps=run.steps,
+      seed=seed,
+      learning_rate=rate,
+      eval_every=run.eval_every,
+      checkpoint_s=run.checkpoint_s,
+      checkpoints=str(folder) if run.checkpoint_s > 0 else "",
+    ),
+  )
+  if options.purpose == VERIFY:
+    path = params_path(scratch, seed, rate)
+    harness.save_params(path, outcome.state["params"])
+  measured = {
+    "bits_per_byte": outcome.bits_per_byte,
+    "train": outcome.train.tolist(),
+    "dev": outcome.dev.tolist(),
+    "cost": {
+      "step_s": outcome.step_s,
+      "train_s": outcome.train_s,
+      "eval_s": outcome.eval_s,
+    },
+  }
+  harness.write_json(finished, measured)
+  return measured
