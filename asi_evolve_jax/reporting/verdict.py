@@ -156,7 +156,7 @@ def table(view: View) -> str:
   """Returns every standing comparison, controls too, as a Markdown table."""
   header = (
     *("Program", "over", "gain [95 %]", "p", "corrected", "seeds"),
-    *("verdict", "why"),
+    *("verdict", "why", "Claim"),
   )
   lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
   for claim in view.standing_claims():
@@ -169,6 +169,7 @@ def table(view: View) -> str:
       str(len(claim.seeds)),
       claim.verdict,
       claim.why.replace("|", "/"),
+      f"`{claim.id[:8]}`",
     )
     lines.append("| " + " | ".join(cells) + " |")
   return "\n".join(lines) + "\n"

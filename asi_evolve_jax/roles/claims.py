@@ -105,39 +105,45 @@ def claims(view: View, settings: RunSettings, track: Track) -> list[Claim]:
   return found
 
 
-def references(
+def pairings(
   view: View, wave: Wave, settings: RunSettings
-) -> tuple[str, ...]:
-  """Returns the Program ids of a wave's references, in the config's order."""
+) -> list[tuple[str, str]]:
+  """Returns (Program, reference) of every comparison of a wave, by id.
+
+  Each Program meets each reference, in the config's order; two references
+  meet once, the later one as the Program.
+  """
   by_name = {
     view.proposal_of[p].name: p for p in wave.baselines if p in view.proposal_of
   }
-  names = settings.verify.references
-  return tuple(by_name[name] for name in names if name in by_name)
+  against = [
+    by_name[name] for name in settings.verify.references if name in by_name
+  ]
+  return [
+    (program, reference)
+    for program in wave.programs
+    for reference in against[
+      : against.index(program) if program in against else None
+    ]
+  ]
 
 
 def _comparisons(
   view: View, wave: Wave, settings: RunSettings
 ) -> list[_Comparison]:
-  against = references(view, wave, settings)
   sides = {p: _side(view, wave, p, wave.seeds) for p in wave.programs}
-  found = []
-  for program in wave.programs:
-    # Two references are compared once, the later one with the earlier.
-    known = against.index(program) if program in against else len(against)
-    for baseline in against[:known]:
-      found.append(
-        _Comparison(
-          wave,
-          program,
-          baseline,
-          wave.seeds,
-          wave.seeds,
-          sides[program],
-          sides[baseline],
-        )
-      )
-  return found
+  return [
+    _Comparison(
+      wave,
+      program,
+      baseline,
+      wave.seeds,
+      wave.seeds,
+      sides[program],
+      sides[baseline],
+    )
+    for program, baseline in pairings(view, wave, settings)
+  ]
 
 
 def _control(view: View, wave: Wave) -> _Comparison:

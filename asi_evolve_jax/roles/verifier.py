@@ -78,14 +78,14 @@ def check_reference(settings: RunSettings, track: Track) -> None:
       )
 
 
-def finalists(view: View, settings: RunSettings) -> list[str]:
-  """Returns Program ids: the best candidates at the last rung, best first."""
+def finalists(view: View, settings: RunSettings, count: int) -> list[str]:
+  """Returns the `count` best candidates at the last rung, best first."""
   chosen = [
     program
     for program in view.ranked(settings.ladder[-1].name)
     if view.proposal_of[program].author != BASELINE
   ]
-  return chosen[: settings.verify.finalists]
+  return chosen[:count]
 
 
 class Verifier:
@@ -159,7 +159,8 @@ class Verifier:
     return True
 
   def _ask(self, seeds: tuple[int, ...]) -> bool:
-    chosen = finalists(self._view, self._settings)
+    count = self._settings.verify.finalists
+    chosen = finalists(self._view, self._settings, count)
     wave = make_wave(
       self._view, self._settings, chosen, seeds, self.name, name=ASKED
     )
