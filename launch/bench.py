@@ -1,4 +1,7 @@
-"""`python -m launch.bench rounds|start|train|kernels [--json=PATH]`: measures.
+"""`python -m launch.bench COMMAND [--json=PATH]`: measures.
+
+COMMAND is rounds, start, train, kernels or claims (false Claims and power, on
+made-up measurements).
 
 Every figure is written with the machine, the commit and the versions.
 """
@@ -48,6 +51,10 @@ _TIMES = flags.DEFINE_list(
   "times", ["256", "1024", "4096"], "kernels: lengths timed on the CPU."
 )
 
+_RUNS = flags.DEFINE_integer(
+  "runs", 2000, "claims: simulated runs a row.", lower_bound=4
+)
+
 _FORMS = flags.DEFINE_list(
   "forms", ["pallas_tpu", "deltanet-tpu"], "kernels on tpu: what is compiled."
 )
@@ -55,7 +62,7 @@ _FIGURE = flags.DEFINE_string(
   "figure", None, "kernels on tpu-lengths: PNG to draw."
 )
 
-COMMANDS = ("rounds", "start", "train", "kernels")
+COMMANDS = ("rounds", "start", "train", "kernels", "claims")
 
 
 def main(argv: list[str]) -> int:
@@ -100,6 +107,10 @@ def _measure(command: str) -> list[dict[str, Any]]:
     return [bench_start(_REPEATS.value)]
   if command == "kernels":
     return _kernels()
+  if command == "claims":
+    from asi_evolve_jax.evaluation.trials import bench_claims
+
+    return bench_claims(_RUNS.value)
   from asi_evolve_jax.tracks.architecture.benchmark import bench_train
 
   return bench_train(_MIXERS.value, _STEPS.value)

@@ -68,11 +68,12 @@ class Judgement:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """A mean gain with its 95 % t interval, where there are pairs enough."""
+  """A mean gain, its 95 % t interval and p, where there are pairs enough."""
 
   effect: float | None = None
   low: float | None = None
   high: float | None = None
+  p: float = 1.0
 
   @property
   def verdict(self) -> str:
@@ -85,13 +86,13 @@ class Estimate:
 
 
 def estimate(gains: Sequence[float]) -> Estimate:
-  """Returns the mean of `gains` with its interval."""
+  """Returns the mean of `gains`, its interval and two-sided p."""
   if not gains:
     return Estimate()
   found = paired_difference(gains)
   if len(gains) < 2:
     return Estimate(found.mean)
-  return Estimate(found.mean, found.low, found.high)
+  return Estimate(*found)
 
 
 def judge(family: Sequence[Pairs], min_seeds: int) -> list[Judgement]:
@@ -108,15 +109,14 @@ def judge(family: Sequence[Pairs], min_seeds: int) -> list[Judgement]:
   if min_seeds < 2:
     raise ValueError(f"min_seeds must be at least 2, got {min_seeds}")
   faults = [_fault(pairs, min_seeds) for pairs in family]
+  means = [estimate(pairs.gains) for pairs in family]
   p_values = [
-    1.0 if fault else paired_difference(pairs.gains).p
-    for pairs, fault in zip(family, faults, strict=True)
+    1.0 if fault else mean.p for mean, fault in zip(means, faults, strict=True)
   ]
   found = []
-  for pairs, fault, p, corrected in zip(
-    family, faults, p_values, holm(p_values), strict=True
+  for pairs, mean, fault, p, corrected in zip(
+    family, means, faults, p_values, holm(p_values), strict=True
   ):
-    mean = estimate(pairs.gains)
     gain = mean.effect or 0.0
     claimed = not fault and gain > 0 and corrected < ALPHA
     found.append(

@@ -157,6 +157,7 @@ def test_without_a_verify_rung_there_is_nothing_to_ask_for(run):
     session.ask(Wanted())
 
 
+@pytest.mark.slow
 def test_real_roles_measure_claim_and_repeat_a_control(run, tmp_path):
   session = Session(run)
   wave = session.ask(Wanted(control="p7"))
