@@ -243,7 +243,8 @@ class Claim(Record):
 
   Gains are positive where the Program is better. A figure is None where too
   little was measured to have it. A later verify of the same run enlarges the
-  family; then every Claim is written again, and the larger family stands.
+  family; then every Claim is written again, and the one that rests on most
+  stands.
   """
 
   kind: ClassVar[str] = "claim"
@@ -265,6 +266,7 @@ class Claim(Record):
   p_corrected: float = 1.0
   correction: str = "holm"
   family: int = 1  # comparisons corrected for, failed ones included
+  measured: int = 0  # Results that the family rests on
   entered: int = 0  # Programs that entered verify
   proposed: int = 0  # Programs ever proposed, baselines aside
   # Each metric of the final Results, not corrected: {"metric", "direction",
@@ -290,6 +292,7 @@ class Claim(Record):
       list(self.seeds),
       list(self.baseline_seeds),
       self.family,
+      self.measured,
     )
 
   @property

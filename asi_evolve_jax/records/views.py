@@ -388,12 +388,12 @@ class View:
   def standing_claims(self) -> list[schema.Claim]:
     """Returns the last word on each comparison, controls behind the others.
 
-    Of Claims on the same measurements the one corrected for most stands.
+    Of Claims on the same comparison the one that rests on most stands.
     """
     standing: dict[tuple, schema.Claim] = {}
     for claim in self.claims.values():
       key = (claim.asked_by, claim.program, claim.baseline, claim.seeds)
-      if key not in standing or standing[key].family < claim.family:
+      if key not in standing or _rests_on(standing[key]) < _rests_on(claim):
         standing[key] = claim
     return sorted(
       standing.values(),
@@ -456,6 +456,10 @@ def _is_round(proposal: schema.Proposal) -> bool:
     schema.REPAIR,
     schema.IMPORT,
   )
+
+
+def _rests_on(claim: schema.Claim) -> tuple[int, int]:
+  return claim.family, claim.measured
 
 
 def _attempt(task: schema.Task | schema.Result, attempt: int) -> tuple:

@@ -97,9 +97,14 @@ def claims(view: View, settings: RunSettings, track: Track) -> list[Claim]:
   for group in (family, *([control] for control in controls)):
     pairs = [_pairs(c, track) for c in group]
     judged = judge(pairs, settings.verify.min_seeds)
+    measured = len(
+      {r.task for c in group for r in (*c.mine.results, *c.theirs.results)}
+    )
     for comparison, judgement in zip(group, judged, strict=True):
       claim = _claim(comparison, judgement, track, len(group))
-      claim = dataclasses.replace(claim, entered=entered, proposed=proposed)
+      claim = dataclasses.replace(
+        claim, measured=measured, entered=entered, proposed=proposed
+      )
       commands = _commands(claim, settings)
       found.append(dataclasses.replace(claim, commands=commands))
   return found
@@ -181,6 +186,8 @@ def _side(
   failed = [r for r in results if r.status != OK]
   if missing and failed:
     fault = _ended(failed[-1])
+  elif missing and program in view.vetoed:
+    fault = "stopped: a person has vetoed it"
   return _Side(tuple(results), values, fault)
 
 

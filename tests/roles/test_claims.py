@@ -13,6 +13,7 @@ from asi_evolve_jax.records.schema import (
   Milestone,
   Proposal,
   Result,
+  Steer,
   Task,
   digest,
 )
@@ -219,6 +220,32 @@ def test_too_few_seeds_claim_nothing():
 def test_nothing_is_said_while_something_is_still_measured():
   scores = {"reference": REFERENCE, "good": GOOD, "slow": None}
   assert _claims(_records(scores)) == {}
+
+
+def test_one_that_a_person_stopped_counts_until_it_is_taken_back():
+  scores = {"reference": REFERENCE, "good": GOOD, "slow": None}
+  records = _records(scores)
+  veto = Steer(
+    number=1,
+    verb="veto",
+    by="test",
+    arguments={"program": digest("slow"), "descendants": False},
+  )
+  stopped = _claims(records, [veto])
+  assert stopped["slow", "reference"].why == "stopped: a person has vetoed it"
+  assert stopped["good", "reference"].family == 2
+  back = Steer(number=2, verb="withdraw", by="test", arguments={"number": 1})
+  assert _claims(records, [veto, back]) == {}
+  task = next(
+    r for r in records if isinstance(r, Task) and r.program == digest("slow")
+  )
+  done = _claims(records, [veto, back, _result(task, EVEN)])
+  assert done["slow", "reference"].effect is not None
+  # The same comparison and family, but it rests on more.
+  view = View("loss", "minimize")
+  before, after = stopped["good", "reference"], done["good", "reference"]
+  view.update([after, before])
+  assert view.standing_claims() == [after]
 
 
 def test_one_lost_to_the_machine_speaks_with_its_next_attempt():
