@@ -184,6 +184,25 @@ class TrackOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class StopOptions:
+  """The reference's curve that a candidate must keep up with.
+
+  Attributes:
+    reference: its name.
+    steps: done at its evaluations.
+    scores: there, bits a byte, mean over its seeds.
+    margin: bits a byte that one may be behind.
+    after: steps before which nobody stops.
+  """
+
+  reference: str
+  steps: tuple[int, ...]
+  scores: tuple[float, ...]
+  margin: float
+  after: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StageOptions:
   """`StageRequest.options` of this track, as the stages read them.
 
@@ -195,6 +214,7 @@ class StageOptions:
     platform: what to export for.
     rung: its name.
     purpose: of the Task.
+    stop: when to stop early; None: never.
   """
 
   model: ModelOptions
@@ -204,6 +224,7 @@ class StageOptions:
   platform: str = "cpu"
   rung: str = ""
   purpose: str = "search"
+  stop: StopOptions | None = None
 
   def __post_init__(self) -> None:
     if not self.model.chunk_size:

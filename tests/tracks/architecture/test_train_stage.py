@@ -20,6 +20,7 @@ from asi_evolve_jax.tracks.architecture.options import (
   ModelOptions,
   RungOptions,
   StageOptions,
+  StopOptions,
 )
 from asi_evolve_jax.training import corpus
 from asi_evolve_jax.training.trainer import Trainer
@@ -117,6 +118,46 @@ def test_search_scores_every_seed_and_never_opens_held_out_text(
   count = 2 * 16 * 16 + 256 * 16  # at least its tables
   assert reply.report["parameters"] > count
   assert reply.report["train_memory_bytes"] > 4 * 3 * count
+
+
+def test_who_falls_behind_the_reference_stops_without_a_score(
+  options, folders, payload, tmp_path
+):
+  run = dataclasses.replace(options.run, eval_every=2)
+  reference = StopOptions(
+    reference="deltanet",
+    steps=(2, 4, 6),
+    scores=(0.1,) * 3,
+    margin=1.0,
+    after=4,
+  )
+  request = _request(
+    payload,
+    dataclasses.replace(options, run=run, stop=reference),
+    folders,
+    tmp_path,
+  )
+  reply = train.run(request)
+  assert reply.status == "stopped"
+  assert reply.metrics == ()
+  assert "stopped after 4 of 6 steps" in reply.error
+  assert "behind deltanet" in reply.error
+
+
+def test_who_keeps_up_with_the_reference_goes_on(
+  options, folders, payload, tmp_path
+):
+  run = dataclasses.replace(options.run, eval_every=2)
+  near = StopOptions(
+    reference="deltanet",
+    steps=(2, 4, 6),
+    scores=(20.0,) * 3,
+    margin=0.5,
+    after=0,
+  )
+  watched = dataclasses.replace(options, run=run, stop=near)
+  reply = train.run(_request(payload, watched, folders, tmp_path))
+  assert reply.status == "ok"
 
 
 def test_verification_scores_held_out_text_in_a_stage_of_its_own(
