@@ -6,6 +6,7 @@ No jax here: the track is made in every role, the stages run in workers.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -158,6 +159,28 @@ def _check_tasks(tasks: Mapping[str, Any], time: int, where: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class FitnessOptions:
+  """What the search ranks by beside quality; see docs/kernels.md.
+
+  Attributes:
+    step_time_weight: bits a byte that a doubling of the step time costs, over
+      the reference's at the same rung on the same machine; 0: only quality
+      counts and no time is compared.
+    step_time_reference: name of the baseline whose step takes 1.
+  """
+
+  step_time_weight: float = 0.0
+  step_time_reference: str = "deltanet"
+
+  def __post_init__(self) -> None:
+    if not 0 <= self.step_time_weight < math.inf:
+      raise SettingsError(
+        "track_options.fitness.step_time_weight is "
+        f"{self.step_time_weight}: make it 0 or more bits a byte."
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrackOptions:
   """`RunSettings.track_options` of this track.
 
@@ -166,6 +189,7 @@ class TrackOptions:
     yardsticks: names of baselines that may cost more than linear time.
     baselines: names of those to measure; empty: all.
     platform: what Artifacts are exported for: "cpu", "tpu" or "cuda".
+    fitness: what the search ranks by.
   """
 
   corpus: CorpusOptions = CorpusOptions()
@@ -174,6 +198,7 @@ class TrackOptions:
   yardsticks: tuple[str, ...] = ("softmax",)
   baselines: tuple[str, ...] = ()
   platform: str = "cpu"
+  fitness: FitnessOptions = FitnessOptions()
 
   def __post_init__(self) -> None:
     if self.platform not in PLATFORMS:
@@ -212,6 +237,9 @@ class StageOptions:
     reference_source: source of the Program whose count is matched.
     yardsticks: ids of the Programs that may cost more than linear time.
     platform: what to export for.
+    step_time_weight: see FitnessOptions.
+    step_time_source: source of the Program whose step takes 1; "" where the
+      weight is 0.
     rung: its name.
     purpose: of the Task.
     stop: when to stop early; None: never.
@@ -222,6 +250,8 @@ class StageOptions:
   reference_source: str
   yardsticks: tuple[str, ...] = ()
   platform: str = "cpu"
+  step_time_weight: float = 0.0
+  step_time_source: str = ""
   rung: str = ""
   purpose: str = "search"
   stop: StopOptions | None = None

@@ -48,7 +48,6 @@ class ArchitectureTrack:
   """
 
   name = "architecture"
-  metric = Metric("bits_per_byte", MINIMIZE, "bits a byte")
   final_metric = Metric("held_out_bits_per_byte", MINIMIZE, "bits a byte")
   stages = (
     Stage(
@@ -86,11 +85,22 @@ class ArchitectureTrack:
 
   def __init__(self, options: dict[str, Any]):
     self.options = from_config(TrackOptions, options, "track_options")
-    self.space = ArchitectureSpace()
+    # Schedules matter where time does.
+    self._timed = self.options.fitness.step_time_weight > 0
+    self.metric = Metric(
+      "fitness" if self._timed else "bits_per_byte", MINIMIZE, "bits a byte"
+    )
+    self.space = ArchitectureSpace(schedule=self._timed)
     self._published = baselines()
     names = [b.name for b in self._published]
     wanted = self.options.baselines or tuple(names)
-    for name in (self.options.reference, *self.options.yardsticks, *wanted):
+    named = (
+      self.options.reference,
+      self.options.fitness.step_time_reference,
+      *self.options.yardsticks,
+      *wanted,
+    )
+    for name in named:
       if name not in names:
         raise SettingsError(
           f"track_options names the baseline {name!r}; there are "
@@ -132,6 +142,7 @@ class ArchitectureTrack:
       self.options, rung.options, f"options of rung {rung.name!r}"
     )
     sources = {b.name: b.source for b in self._published}
+    fitness = self.options.fitness
     return StageOptions(
       model=model,
       run=run,
@@ -140,6 +151,10 @@ class ArchitectureTrack:
         program_id(sources[name]) for name in self.options.yardsticks
       ),
       platform=self.options.platform,
+      step_time_weight=fitness.step_time_weight,
+      step_time_source=(
+        sources[fitness.step_time_reference] if self._timed else ""
+      ),
     )
 
   def manifest(self) -> dict[str, Any]:
@@ -166,8 +181,10 @@ class ArchitectureTrack:
 
   def metrics(self) -> tuple[Metric, ...]:
     """Returns the scores on texts and on tasks."""
+    raw = [Metric("bits_per_byte", MINIMIZE, "bits a byte")]
     return (
       self.metric,
+      *(raw if self._timed else []),
       self.final_metric,
       Metric("other_bits_per_byte", MINIMIZE, "bits a byte"),
       *(
@@ -181,7 +198,9 @@ class ArchitectureTrack:
 
   def columns(self) -> tuple[str, ...]:
     """Names what stands beside the score in a leaderboard."""
+    quality = ("bits_per_byte", "step_time_ratio") if self._timed else ()
     return (
+      *quality,
       "recall",  # runs before the suites called it so
       *(f"dev/{name}" for name in TASKS),
       *(f"gen/{name}" for name in TASKS),

@@ -14,7 +14,12 @@ import numpy as np
 
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
 from asi_evolve_jax.records.schema import VERIFY
-from asi_evolve_jax.tracks.architecture import harness, suites, tuning
+from asi_evolve_jax.tracks.architecture import (
+  harness,
+  step_time,
+  suites,
+  tuning,
+)
 from asi_evolve_jax.tracks.architecture.options import read_stage
 from asi_evolve_jax.training.train import Diverged, Stopped
 
@@ -65,6 +70,13 @@ def run(request: StageRequest) -> StageReply:
     {"bits_per_byte": text_run["bits_per_byte"], **suites.metrics(found)}
     for text_run, found in zip(tuned.seeds, measured, strict=True)
   ]
+  if options.step_time_weight:
+    ratio = step_time.relative_step_time(trainer, options)
+    report["step_time_ratio"] = ratio
+    for values in metrics:
+      values["fitness"] = step_time.fitness(
+        values["bits_per_byte"], ratio, options.step_time_weight
+      )
   payload = b""
   if options.purpose == VERIFY:
     payload = harness.pack(tuned.rate, metrics, request.payload)

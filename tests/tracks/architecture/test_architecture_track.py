@@ -85,6 +85,8 @@ def test_shape_key_names_what_an_artifact_depends_on():
     ({"platform": "gpu"}, "cpu, tpu, cuda"),
     ({"reference": "gdn"}, "'gdn'; there are softmax"),
     ({"yardsticks": ("lstm",)}, "'lstm'"),
+    ({"fitness": {"step_time_weight": -1.0}}, "make it 0 or more"),
+    ({"fitness": {"step_time_reference": "gdn"}}, "'gdn'; there are"),
   ],
 )
 def test_refuses_options(options, message):
@@ -134,6 +136,21 @@ def test_the_chunk_for_tpus_is_what_the_kernels_default_to():
   made = track(platform="tpu").stage_options(rung(time=1024))
   model = read_stage(made).model
   assert model.chunk_size == pallas_tpu.default_chunk([64, 128])
+
+
+def test_a_fitness_with_step_time_ranks_and_searches_schedules():
+  plain, timed = track(), track(fitness={"step_time_weight": 0.05})
+  assert (plain.metric.name, timed.metric.name) == ("bits_per_byte", "fitness")
+  # Claims are about quality alone.
+  assert plain.final_metric == timed.final_metric
+  assert "bits_per_byte" in timed.columns()
+  assert not plain.space.schedule
+  assert timed.space.schedule
+  made = read_stage(timed.stage_options(rung()))
+  names = {b.name: b.source for b in timed.baselines()}
+  assert made.step_time_source == names["deltanet"]
+  # Both share Artifacts: it is no matter of what is traced.
+  assert plain.shape_key(rung()) == timed.shape_key(rung())
 
 
 def test_brief_says_what_the_gates_refuse():

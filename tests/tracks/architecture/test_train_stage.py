@@ -1,6 +1,7 @@
 """The train stage: scores per seed, held-out text for verification alone."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from asi_evolve_jax.tracks.architecture import (
   contract,
   harness,
   score,
+  step_time,
   train,
   tuning,
 )
@@ -158,6 +160,38 @@ def test_who_keeps_up_with_the_reference_goes_on(
   watched = dataclasses.replace(options, run=run, stop=near)
   reply = train.run(_request(payload, watched, folders, tmp_path))
   assert reply.status == "ok"
+
+
+def test_a_score_with_step_time_keeps_the_raw_quality(
+  options, folders, payload, tmp_path
+):
+  timed = dataclasses.replace(
+    options, step_time_weight=0.5, step_time_source=SOURCE
+  )
+  reply = train.run(_request(payload, timed, folders, tmp_path))
+  ratio = reply.report["step_time_ratio"]
+  for metrics in reply.metrics:
+    assert metrics["fitness"] == pytest.approx(
+      metrics["bits_per_byte"] + 0.5 * np.log2(ratio)
+    )
+  # The reference is itself: the only bound that holds on any machine.
+  assert 0.05 < ratio < 20
+
+
+def test_step_times_are_those_of_each_model(options, payload):
+  trainer, _ = harness.make_trainer(payload, options)
+
+  class Slow(Trainer):
+    def __init__(self):
+      vars(self).update(vars(trainer))
+
+    def step(self, *args):
+      time.sleep(0.2)
+      return super().step(*args)
+
+  quick, slow = step_time.least_step_times([trainer, Slow()])
+  assert 0 < quick < slow
+  assert slow > 0.2
 
 
 def test_verification_scores_held_out_text_in_a_stage_of_its_own(
