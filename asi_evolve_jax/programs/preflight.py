@@ -30,7 +30,8 @@ def preflight(
     timeout_s: for all of them.
 
   Returns:
-    For each topology what `Compiled` holds, or "refused" and why.
+    For each topology what `Compiled` holds, or "refused" and why, or "not
+    checked" and why: libtpu does not describe it.
 
   Raises:
     NotCheckedError: if libtpu is not installed.
@@ -49,7 +50,7 @@ def preflight(
 
 
 def _compile(
-  compiler: Compiler, payload: bytes, topology: str
+  compiler: Compiler, payload: bytes, found: Sequence[Any]
 ) -> dict[str, Any]:
   import jax
   import jax.numpy as jnp
@@ -60,7 +61,7 @@ def _compile(
 
   mixer = artifact.load(payload)
   header = mixer.header
-  devices = np.array(compiler.devices(topology))
+  devices = np.array(found)
   mesh = Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
   split, whole = PartitionSpec("data"), PartitionSpec()
 
@@ -104,7 +105,13 @@ def main(topologies: Sequence[str]) -> int:
     for topology in topologies:
       result: dict[str, Any] = {"topology": topology}
       try:
-        result |= _compile(compiler, payload, topology)
+        devices = compiler.devices(topology)
+      except Exception as error:  # no word on the Artifact
+        result["not checked"] = str(error)[:2000]
+        print(json.dumps(result), flush=True)
+        continue
+      try:
+        result |= _compile(compiler, payload, devices)
       except Exception as error:  # the compiler's own classes are not public
         result["refused"] = str(error)[:2000]
       print(json.dumps(result), flush=True)

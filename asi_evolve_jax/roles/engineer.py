@@ -422,7 +422,7 @@ class Engineer:
       lease=lease,
       rung=rung,
       source=program.source if program is not None else "",
-      shape_key=self._track.shape_key(rung),
+      shape_key=self._track.shape_key(rung, purpose),
       measured_as=purpose,
       scratch=self._run_dir / "scratch" / scratch_name(task),
       slot=slot,

@@ -22,6 +22,7 @@ from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.records import Records
 from asi_evolve_jax.records.schema import (
   OK,
+  SEARCH,
   Analysis,
   Program,
   Proposal,
@@ -84,7 +85,7 @@ class SumTrack:
       found.append(Baseline(f"all-{digit}", source, "A constant.", genome))
     return tuple(found)
 
-  def shape_key(self, rung: RungSettings) -> str:
+  def shape_key(self, rung: RungSettings, purpose: str = SEARCH) -> str:
     del rung
     return ""
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from asi_evolve_jax.evaluation.stages import Stage
 from asi_evolve_jax.programs.genome import Space
+from asi_evolve_jax.records.schema import SEARCH
 from asi_evolve_jax.settings import RungSettings
 
 MINIMIZE = "minimize"
@@ -64,10 +65,14 @@ class Track(Protocol):
     """Returns the Programs to evaluate before any candidate."""
     ...
 
-  def shape_key(self, rung: RungSettings) -> str:
-    """Names what an Artifact of this rung was traced at.
+  def shape_key(self, rung: RungSettings, purpose: str = SEARCH) -> str:
+    """Names what an Artifact of this rung was traced at and judged by.
 
     Equal keys share Artifacts. "" means this track has no Artifacts.
+
+    Args:
+      rung: of the Task.
+      purpose: of the Task: more gates may stand before some.
     """
     ...
 

@@ -119,7 +119,7 @@ class ToyTrack:
   def baselines(self):
     return ()
 
-  def shape_key(self, rung):
+  def shape_key(self, rung, purpose="search"):
     return rung.options.get("shape", "small")
 
   def stage_options(self, rung):

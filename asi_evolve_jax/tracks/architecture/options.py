@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -190,6 +191,10 @@ class TrackOptions:
     baselines: names of those to measure; empty: all.
     platform: what Artifacts are exported for: "cpu", "tpu" or "cuda".
     fitness: what the search ranks by.
+    check_kernels: whether kernels are compared with the XLA form on "cpu" too,
+      where nothing trains with them; for the other platforms they always are.
+    preflight: TPU topologies, such as "v5e:4x4", that a Program must compile
+      for before it is verified.
   """
 
   corpus: CorpusOptions = CorpusOptions()
@@ -199,6 +204,8 @@ class TrackOptions:
   baselines: tuple[str, ...] = ()
   platform: str = "cpu"
   fitness: FitnessOptions = FitnessOptions()
+  check_kernels: bool = False
+  preflight: tuple[str, ...] = ()
 
   def __post_init__(self) -> None:
     if self.platform not in PLATFORMS:
@@ -206,6 +213,12 @@ class TrackOptions:
         f"track_options.platform is {self.platform!r}; use one of "
         f"{', '.join(PLATFORMS)}."
       )
+    for topology in self.preflight:
+      if not re.fullmatch(r"v\d+[a-z]*:\d+x\d+(x\d+)?", topology):
+        raise SettingsError(
+          f"track_options.preflight names {topology!r}: use generation and "
+          "shape, such as 'v5e:4x4' or 'v5p:2x2x2'."
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -237,6 +250,8 @@ class StageOptions:
     reference_source: source of the Program whose count is matched.
     yardsticks: ids of the Programs that may cost more than linear time.
     platform: what to export for.
+    check_kernels: as in TrackOptions.
+    preflight: as in TrackOptions.
     step_time_weight: see FitnessOptions.
     step_time_source: source of the Program whose step takes 1; "" where the
       weight is 0.
@@ -250,6 +265,8 @@ class StageOptions:
   reference_source: str
   yardsticks: tuple[str, ...] = ()
   platform: str = "cpu"
+  check_kernels: bool = False
+  preflight: tuple[str, ...] = ()
   step_time_weight: float = 0.0
   step_time_source: str = ""
   rung: str = ""

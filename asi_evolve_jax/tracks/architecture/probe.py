@@ -58,9 +58,16 @@ class Probe:
       value_and_pullback, mixer.params, self.x, np.float32(0), self.x
     )
 
-  def results(self, x: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns y and all gradients at initialisation, in the first layer."""
-    y, params, dx = self._run(self._start, x, np.float32(0), self.other)
+  def results(
+    self, x: np.ndarray, *, moved: bool = False
+  ) -> dict[str, np.ndarray]:
+    """Returns y and all gradients at initialisation, in the first layer.
+
+    Or, `moved`, at the moved parameters in the middle.
+    """
+    start = self._moved if moved else self._start
+    depth = np.float32(0.5 if moved else 0)
+    y, params, dx = self._run(start, x, depth, self.other)
     leaves, _ = jax.tree_util.tree_flatten_with_path((self._start, params))
     names = [".".join(e.key for e in path[1:]) for path, _ in leaves]
     half = len(leaves) // 2

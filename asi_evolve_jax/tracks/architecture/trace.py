@@ -7,6 +7,7 @@ dear: reading, abstract evaluation, export, and one compiled function.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -18,7 +19,8 @@ from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
 from asi_evolve_jax.models.sizes import forward_flops, parameter_count
 from asi_evolve_jax.programs import artifact
 from asi_evolve_jax.programs.source import program_id
-from asi_evolve_jax.tracks.architecture import contract
+from asi_evolve_jax.records.schema import VERIFY
+from asi_evolve_jax.tracks.architecture import contract, kernel_gates
 from asi_evolve_jax.tracks.architecture.options import StageOptions, read_stage
 from asi_evolve_jax.tracks.architecture.probe import Probe
 from pallas_kernels import compiling_for
@@ -84,6 +86,24 @@ class Candidate:
 
   def gates(self) -> tuple[gates.Gate, ...]:
     """Returns all gates, cheapest first."""
+    return (*self._always(), *self._for_kernels())
+
+  def _for_kernels(self) -> Iterator[gates.Gate]:
+    options = self.options
+    if options.check_kernels or options.platform != "cpu":
+      yield gates.Gate(
+        "kernels",
+        "its kernels compute what its form without them does",
+        self._check_kernels,
+      )
+    if options.preflight and options.purpose == VERIFY:
+      yield gates.Gate(
+        "target",
+        "it compiles for the TPU topologies of the config",
+        self._check_target,
+      )
+
+  def _always(self) -> tuple[gates.Gate, ...]:
     return (
       gates.Gate(
         "source",
@@ -259,15 +279,15 @@ class Candidate:
     header = artifact.read_header(self.payload)
     self.report["artifact_hash"] = header.artifact_hash
 
-  def _trace(self, platform: str) -> bytes:
+  def _trace(self, platform: str, batch: int = 0, time: int = 0) -> bytes:
     run = self.options.run
     try:
       # The operators choose their kernel for it.
       with compiling_for(platform):
         return artifact.trace(
           self._mixer,
-          batch=run.batch,
-          time=run.time,
+          batch=batch or run.batch,
+          time=time or run.time,
           dtype=self._dtype,
           platform=platform,
         )
@@ -277,8 +297,7 @@ class Candidate:
   def _check_finite(self) -> None:
     # What runs here is the Artifact itself, so what passed is what trains; one
     # for another platform is checked through its twin for this one.
-    backend = jax.default_backend()
-    here = {"gpu": "cuda"}.get(backend, backend)
+    here = _here()
     if here == self.options.platform:
       payload = self.payload
     else:
@@ -298,9 +317,38 @@ class Candidate:
       probe.forward, probe.pullback, probe.x, probe.other, cuts
     )
 
+  def _check_kernels(self) -> None:
+    platform = self.options.platform
+    time = kernel_gates.probe_time(
+      self._config.chunk_size, self.options.run.time
+    )
+    here = _here()
+    plain = self._trace(here, kernel_gates.BATCH, time)
+    try:
+      kernel = kernel_gates.trace_kernels(
+        self._mixer,
+        "tpu" if platform == "cpu" else platform,
+        time=time,
+        dtype=self._dtype,
+        platform=here,
+      )
+    except artifact.ArtifactError as error:
+      raise gates.Rejected(str(error)) from error
+    kernel_gates.check_forms(artifact.load(plain), artifact.load(kernel))
+
+  def _check_target(self) -> None:
+    tpu = self.options.platform == "tpu"
+    payload = self.payload if tpu else self._trace("tpu")
+    self.report |= kernel_gates.check_compiles(payload, self.options.preflight)
+
   def _shape(self, time: int, batch: int = 0) -> jax.ShapeDtypeStruct:
     shape = (batch or self.options.run.batch, time, self._config.dim)
     return jax.ShapeDtypeStruct(shape, self._dtype)
+
+
+def _here() -> str:
+  backend = jax.default_backend()
+  return {"gpu": "cuda"}.get(backend, backend)
 
 
 _DEPTH = jax.ShapeDtypeStruct((), jnp.float32)

@@ -12,7 +12,7 @@ from typing import Any
 
 from asi_evolve_jax.evaluation.stages import Stage
 from asi_evolve_jax.programs.source import program_id
-from asi_evolve_jax.records.schema import VERIFY, digest
+from asi_evolve_jax.records.schema import SEARCH, VERIFY, digest
 from asi_evolve_jax.settings import (
   RungSettings,
   SettingsError,
@@ -117,9 +117,13 @@ class ArchitectureTrack:
     """Returns the published mixers that are wanted; see baselines.py."""
     return self._baselines
 
-  def shape_key(self, rung: RungSettings) -> str:
+  def shape_key(self, rung: RungSettings, purpose: str = SEARCH) -> str:
     """Names all that an Artifact and its gates depend on beside the Program."""
     options = self._stage_options(rung)
+    # What was judged for the search is judged again where more is asked.
+    more = (
+      [options.preflight] if purpose == VERIFY and options.preflight else []
+    )
     return digest(
       _CONTRACT_VERSION,
       plain(options.model),
@@ -127,6 +131,8 @@ class ArchitectureTrack:
       options.run.time,
       options.platform,
       program_id(options.reference_source),
+      *([True] if options.check_kernels else []),
+      *more,
     )
 
   def stage_options(self, rung: RungSettings) -> dict[str, Any]:
@@ -151,6 +157,8 @@ class ArchitectureTrack:
         program_id(sources[name]) for name in self.options.yardsticks
       ),
       platform=self.options.platform,
+      check_kernels=self.options.check_kernels,
+      preflight=self.options.preflight,
       step_time_weight=fitness.step_time_weight,
       step_time_source=(
         sources[fitness.step_time_reference] if self._timed else ""
@@ -198,9 +206,11 @@ class ArchitectureTrack:
 
   def columns(self) -> tuple[str, ...]:
     """Names what stands beside the score in a leaderboard."""
-    quality = ("bits_per_byte", "step_time_ratio") if self._timed else ()
+    speed = ("bits_per_byte", "step_time_ratio") if self._timed else ()
+    if self.options.preflight:
+      speed = (*speed, "modelled_cycles")
     return (
-      *quality,
+      *speed,
       "recall",  # runs before the suites called it so
       *(f"dev/{name}" for name in TASKS),
       *(f"gen/{name}" for name in TASKS),

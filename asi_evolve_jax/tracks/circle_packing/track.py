@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from asi_evolve_jax.evaluation.stages import Stage
+from asi_evolve_jax.records.schema import SEARCH
 from asi_evolve_jax.settings import RungSettings, SettingsError
 from asi_evolve_jax.tracks.base import MAXIMIZE, Baseline, Metric
 from asi_evolve_jax.tracks.circle_packing.space import CirclePackingSpace
@@ -119,7 +120,7 @@ class CirclePackingTrack:
       made.append(Baseline(name, self.space.render(genome), motivation, genome))
     return tuple(made)
 
-  def shape_key(self, rung: RungSettings) -> str:
+  def shape_key(self, rung: RungSettings, purpose: str = SEARCH) -> str:
     """Returns "": nothing is traced here."""
     del rung
     return ""

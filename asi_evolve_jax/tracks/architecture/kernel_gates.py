@@ -1,0 +1,171 @@
+"""Gates for what a Program computes on the platform that it is meant for.
+
+A mixer on TPUs runs other code than on the machine that judges it: a Pallas
+kernel, of pallas_kernels or of its own, instead of the XLA form. Two questions
+can be answered without the hardware: whether both compute the same, and
+whether the kernel compiles for it.
+
+The functions take and give Artifacts, so tracing (which runs a candidate's
+Python) and judging (which does not) can be in different processes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from asi_evolve_jax.evaluation.gates import Rejected
+from asi_evolve_jax.programs import artifact
+from asi_evolve_jax.programs.preflight import preflight
+from asi_evolve_jax.tracks.architecture.probe import Probe
+from pallas_kernels import compiling_for
+from pallas_kernels.ahead_of_time.compiler import NotCheckedError
+
+BATCH = 2  # a kernel may mix its rows up
+# Blocks of a kernel must meet at least once: some hold 64 tokens.
+_LEAST_TIME = 128
+# Gradients far smaller than the largest are what is left of terms that cancel:
+# below this share of it they count on its scale.
+_SMALL = 1 / 32
+
+
+def probe_time(chunk: int, longest: int) -> int:
+  """Returns the tokens at which forms are compared.
+
+  Args:
+    chunk: tokens a chunk of the mixer's config.
+    longest: tokens of the rung, a multiple of `chunk`.
+  """
+  wanted = max(2 * chunk, _LEAST_TIME)
+  return min(longest, -(-wanted // chunk) * chunk)
+
+
+def trace_kernels(
+  mixer: artifact.Traceable,
+  target: str,
+  *,
+  time: int,
+  dtype: Any,
+  platform: str,
+) -> bytes:
+  """Exports what a mixer computes on `target`, to run on `platform`.
+
+  Its kernels become the plain operations that they stand for. Runs the
+  candidate's Python.
+
+  Args:
+    mixer: the candidate.
+    target: "tpu" or "cuda".
+    time: tokens, from `probe_time`.
+    dtype: of the activations.
+    platform: of this process.
+
+  Raises:
+    ArtifactError: as `artifact.trace` does.
+  """
+  with compiling_for(target, interpret=True):
+    return artifact.trace(
+      mixer, batch=BATCH, time=time, dtype=dtype, platform=platform
+    )
+
+
+def check_forms(plain: artifact.LoadedMixer, kernel: artifact.LoadedMixer):
+  """Rejects a mixer whose kernels compute something else than its XLA form.
+
+  Values and all gradients, at moved parameters. Half of the digits of the
+  dtype must agree: both forms round, in different orders, and what a kernel
+  gets wrong is larger.
+
+  Args:
+    plain: as this platform runs it.
+    kernel: from `trace_kernels`, at the same shape.
+
+  Raises:
+    Rejected: names what differs, where and by how much.
+  """
+  if plain.header.artifact_hash == kernel.header.artifact_hash:
+    return  # it has no kernel: one form for all platforms
+  want, got = (_results(mixer) for mixer in (plain, kernel))
+  tolerance = math.sqrt(float(np.finfo(np.float32).eps))
+  if plain.header.dtype == "bfloat16":
+    tolerance = math.sqrt(2.0**-7)
+  gradients = [n for n in want if n.startswith("the gradient")]
+  largest = max(_size(want[name]) for name in gradients)
+  for name, values in want.items():
+    floor = _SMALL * largest if name in gradients else 0.0
+    scale = max(_size(values), floor)
+    error = np.abs(got[name] - values)
+    allowed = tolerance * (scale + np.abs(values))
+    # Not (error <= allowed) where one of them is no number.
+    wrong = ~(error <= allowed)
+    if wrong.any():
+      at = np.unravel_index(np.argmax(wrong), wrong.shape)
+      raise Rejected(
+        f"{name} differs between the kernel and the form that runs without "
+        f"it: {got[name][at]:.6g} where that gives {values[at]:.6g}, at "
+        f"{[int(i) for i in at]} of {list(wrong.shape)} and "
+        f"{int(wrong.sum())} places in all, more than {tolerance:.1g} of the "
+        "scale. Both must compute the same, forwards and backwards: correct "
+        "the kernel or its derivative."
+      )
+
+
+def check_compiles(
+  payload: bytes, topologies: tuple[str, ...], timeout_s: float = 600.0
+) -> dict[str, Any]:
+  """Compiles an Artifact for TPU topologies, in a process of its own.
+
+  Args:
+    payload: an Artifact for "tpu".
+    topologies: such as "v5e:4x4".
+    timeout_s: for all of them.
+
+  Returns:
+    For the report: "preflight", by topology the bytes of temporaries, modelled
+    cycles and seconds of compiling, or "not checked" and why, as where there is
+    no libtpu; and "modelled_cycles" of the first that was.
+
+  Raises:
+    Rejected: if one of them cannot run it, with the compiler's reason.
+  """
+  try:
+    found = preflight(payload, topologies, timeout_s)
+  except NotCheckedError as error:
+    return {"preflight": str(error)}
+  summary: dict[str, Any] = {}
+  cycles = []
+  for result in found:
+    topology = result["topology"]
+    if "not checked" in result:
+      summary[topology] = f"not checked: {result['not checked']}"
+      continue
+    if "refused" in result:
+      raise Rejected(
+        f"it does not compile for {topology}: {result['refused']} Change the "
+        "kernel, its blocks or its schedule so that TPUs take it."
+      )
+    kernels = sum(each * steps for each, steps in result["kernels"].values())
+    cycles.append(kernels + result["xla_cycles"])
+    summary[topology] = {
+      "modelled_cycles": cycles[-1],
+      "temp_bytes": result["temp_bytes"],
+      "compile_s": result["seconds"],
+    }
+  first = {"modelled_cycles": cycles[0]} if cycles else {}
+  return {"preflight": summary, **first}
+
+
+def _results(mixer: artifact.LoadedMixer) -> dict[str, np.ndarray]:
+  probe = Probe(mixer)
+  results = probe.results(probe.x, moved=True)
+  return {
+    name: np.asarray(value, np.float64)
+    for name, value in results.items()
+    if not name.startswith("the initial")
+  }
+
+
+def _size(x: np.ndarray) -> float:
+  return float(np.sqrt(np.mean(np.square(x))))

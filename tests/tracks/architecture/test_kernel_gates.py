@@ -1,0 +1,148 @@
+"""Kernels that differ from the other form, or that TPUs do not take."""
+
+import importlib.util
+
+import pytest
+from mixer_sources import spoil
+
+from asi_evolve_jax.evaluation import gates
+from asi_evolve_jax.evaluation.stages import StageRequest
+from asi_evolve_jax.programs import artifact
+from asi_evolve_jax.settings import plain
+from asi_evolve_jax.tracks.architecture import contract, kernel_gates, trace
+from asi_evolve_jax.tracks.architecture.baselines import baselines
+from asi_evolve_jax.tracks.architecture.examples import own_kernel
+from asi_evolve_jax.tracks.architecture.options import (
+  CorpusOptions,
+  ModelOptions,
+  RungOptions,
+  StageOptions,
+)
+
+TIME = 32
+MODEL = ModelOptions(dim=16, layers=1, heads=1, chunk_size=16)
+with open(own_kernel.__file__) as f:
+  # Blocks of 8 tokens: several of them, and little to compile.
+  OWN = spoil("ROWS = 64", "ROWS = 8", f.read())
+
+
+def forms(source):
+  """Returns a Program's mixer without its kernel and with it, interpreted."""
+  mixer = contract.execute(source).TokenMixer
+  subject = artifact.Traceable(mixer, contract.mixer_config(MODEL))
+  sizes = {"time": TIME, "dtype": "float32", "platform": "cpu"}
+  one = artifact.trace(subject, batch=kernel_gates.BATCH, **sizes)
+  two = kernel_gates.trace_kernels(subject, "tpu", **sizes)
+  return artifact.load(one), artifact.load(two)
+
+
+STEP = "h = a_ref[t : t + 1] * h + b_ref[t : t + 1]"
+OTHERS = {
+  "another recurrence": (spoil(STEP, STEP + " * 0.999", OWN), "the result"),
+  "no carry between blocks": (
+    spoil("carry[...] = h", "carry[...] = 0 * h", OWN),
+    "the result",
+  ),
+  "rows of a batch mixed up": (
+    spoil("out_specs=block,", "out_specs=other,", OWN).replace(
+      "  h = pl.pallas_call(",
+      "  other = pl.BlockSpec(\n"
+      "    (None, ROWS, LANES), lambda i, j, n: (1 - i, n, j)\n  )\n"
+      "  h = pl.pallas_call(",
+    ),
+    "the result",
+  ),
+  "another derivative": (
+    spoil(
+      "  return db * before, db\n",
+      '  if target() == "tpu":\n    db = 0.99 * db\n  return db * before, db\n',
+      OWN,
+    ),
+    "the gradient of",
+  ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_kernel_that_computes_something_else_is_refused(name):
+  source, what = OTHERS[name]
+  with pytest.raises(gates.Rejected, match=f"^{what}.* differs.*Both must"):
+    kernel_gates.check_forms(*forms(source))
+
+
+def test_a_kernel_that_rounds_in_another_order_passes():
+  near = "h = h - (1 - a_ref[t : t + 1]) * h + b_ref[t : t + 1]"
+  one, two = forms(spoil(STEP, near, OWN))
+  assert one.header.artifact_hash != two.header.artifact_hash
+  kernel_gates.check_forms(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gated_deltanet", "retnet"])
+def test_operators_have_one_meaning(name):
+  (source,) = [b.source for b in baselines() if b.name == name]
+  one, two = forms(source)
+  assert one.header.artifact_hash != two.header.artifact_hash
+  kernel_gates.check_forms(one, two)
+
+
+@pytest.mark.parametrize(
+  ("chunk", "longest", "time"),
+  [(16, 256, 128), (16, 64, 64), (128, 1024, 256), (1, 100, 100)],
+)
+def test_forms_are_compared_over_several_blocks(chunk, longest, time):
+  assert kernel_gates.probe_time(chunk, longest) == time
+
+
+def verdict(source, **changes):
+  made = StageOptions(
+    model=MODEL,
+    run=RungOptions(batch=1, time=TIME),
+    corpus=CorpusOptions(),
+    reference_source=OWN,
+    **changes,
+  )
+  return trace.run(
+    StageRequest(source, b"", (0,), plain(made), "", "", deadline_s=600.0)
+  )
+
+
+@pytest.mark.slow
+def test_before_verification_it_must_compile_for_the_target():
+  wanted = {"check_kernels": True, "preflight": ("v5e:2x2",)}
+  explored = verdict(OWN, **wanted)
+  assert explored.status == "ok"
+  assert "kernels" in explored.report["gate_seconds"]
+  assert "preflight" not in explored.report
+  reply = verdict(OWN, **wanted, purpose="verify")
+  assert reply.status == "ok", reply.error
+  if importlib.util.find_spec("libtpu") is None:
+    assert "not checked" in reply.report["preflight"]
+    assert "modelled_cycles" not in reply.report
+  else:
+    assert reply.report["preflight"]["v5e:2x2"]["temp_bytes"] > 0
+    assert reply.report["modelled_cycles"] > 0
+
+
+def test_a_kernel_that_does_not_lower_for_tpus_is_refused():
+  # Sorting one row is nothing to do, so both forms agree.
+  sort = spoil("h = carry[...]", "h = jnp.sort(carry[...], axis=0)", OWN)
+  kernel_gates.check_forms(*forms(sort))
+  wanted = {"preflight": ("v5e:2x2",), "purpose": "verify"}
+  reply = verdict(sort, **wanted)
+  assert (reply.status, reply.gate) == ("rejected", "target")
+  assert "sort" in reply.error
+
+
+def test_a_kernel_that_tpus_refuse_is_refused_with_the_reason():
+  if importlib.util.find_spec("libtpu") is None:
+    pytest.skip("not checked: libtpu is not installed here")
+  # Half a gigabyte of scratch lowers, and no TPU has room for it.
+  big = spoil("h_ref, carry):", "h_ref, carry, room):", OWN)
+  big = spoil("h = carry[...]", "room[:1] = carry[...]\n  h = room[:1]", big)
+  scratch = "pltpu.VMEM((1, LANES), jnp.float32)"
+  both = f"{scratch}, {scratch.replace('1', '2**20', 1)}"
+  wanted = {"preflight": ("v5e:2x2",), "purpose": "verify"}
+  reply = verdict(spoil(scratch, both, big), **wanted)
+  assert (reply.status, reply.gate) == ("rejected", "target")
+  assert "does not compile for v5e:2x2" in reply.error
