@@ -114,6 +114,10 @@ DECAY_COMMENT: dict[str, str] = {
   "(2404.07904)",
 }
 
+# Log decays that never fall below -5: the operator may count on it, which
+# takes a part of the products of a decay a channel.
+BOUNDED = ("bounded", "floored")
+
 SECOND_RATES: dict[str, int] = {"fast": 4, "slow": 64}  # tokens
 
 FILTER_TAPS: dict[str, int] = {"short": 4, "long": 16}

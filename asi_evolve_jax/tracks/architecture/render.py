@@ -52,8 +52,14 @@ def _sizes(w: Writer, genome: Genes) -> None:
   w.param(f"self.chunk_size = {parts.CHUNKS[genome['chunk']]}")
   if genome["block"]:
     w.schedule.append(f"block_heads={genome['block']}")
-  if genome["decay"] == "vector" and genome["sub_chunk"] != 4:
-    w.schedule.append(f"sub_chunk={genome['sub_chunk']}")
+  if genome["decay"] == "vector":
+    bounded = genome["decay_param"] in parts.BOUNDED
+    if genome["sub_chunk"] != "most":
+      most = 16 if bounded else 4
+      tokens = most // {"half": 2, "quarter": 4}[genome["sub_chunk"]]
+      w.schedule.append(f"sub_chunk={tokens}")
+    if bounded:
+      w.schedule.append("min_log_decay=-5.0")
   w.param(WEIGHT)
 
 

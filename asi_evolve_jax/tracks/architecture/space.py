@@ -254,12 +254,13 @@ GENES = (
   ),
   Gene(
     "sub_chunk",
-    (4, 2, 1),
-    4,
+    ("most", "half", "quarter"),
+    "most",
     ordered=True,
     schedule=True,
     active=lambda g: g["decay"] == "vector",
-    doc="tokens that share a reference token under a decay a channel",
+    doc="tokens that share a reference token under a decay a channel, of "
+    "what its strength allows",
   ),
   Gene(
     "scaling",

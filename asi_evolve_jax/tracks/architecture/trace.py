@@ -84,10 +84,6 @@ class Candidate:
     self._dtype = jnp.dtype(options.model.compute_dtype)
     self._config = contract.mixer_config(options.model)
 
-  def gates(self) -> tuple[gates.Gate, ...]:
-    """Returns all gates, cheapest first."""
-    return (*self._always(), *self._for_kernels())
-
   def _for_kernels(self) -> Iterator[gates.Gate]:
     options = self.options
     if options.check_kernels or options.platform != "cpu":
@@ -103,7 +99,8 @@ class Candidate:
         self._check_target,
       )
 
-  def _always(self) -> tuple[gates.Gate, ...]:
+  def gates(self) -> tuple[gates.Gate, ...]:
+    """Returns all gates, cheapest first."""
     return (
       gates.Gate(
         "source",
@@ -155,6 +152,7 @@ class Candidate:
         "no position depends on a later one, in value or in gradient",
         self._check_causality,
       ),
+      *self._for_kernels(),
     )
 
   def _check_source(self) -> None:

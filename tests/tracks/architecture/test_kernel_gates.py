@@ -13,7 +13,6 @@ from asi_evolve_jax.tracks.architecture import contract, kernel_gates, trace
 from asi_evolve_jax.tracks.architecture.baselines import baselines
 from asi_evolve_jax.tracks.architecture.examples import own_kernel
 from asi_evolve_jax.tracks.architecture.options import (
-  CorpusOptions,
   ModelOptions,
   RungOptions,
   StageOptions,
@@ -98,7 +97,6 @@ def verdict(source, **changes):
   made = StageOptions(
     model=MODEL,
     run=RungOptions(batch=1, time=TIME),
-    corpus=CorpusOptions(),
     reference_source=OWN,
     **changes,
   )

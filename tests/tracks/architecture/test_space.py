@@ -225,6 +225,10 @@ def test_schedules_are_other_programs_that_a_search_for_quality_ignores():
   assert SPACE.render(kda) not in sources
   assert any("sub_chunk=2" in s for s in sources)
   assert any("import delta_rule\n" in s for s in sources)
+  # A bounded decay allows more, and says so.
+  bound = {**PUBLISHED["kda"].genes, "decay_param": "bounded"}
+  half = SPACE.render(SPACE.genome(**bound, sub_chunk="half"))
+  assert "sub_chunk=8,\n      min_log_decay=-5.0," in half
   # The same genome, but nothing that a quality's regression could see.
   assert not {m.gene for m in quality.moves(kda)} & SCHEDULE
   named = {f.partition("=")[0] for f in quality.features(kda)}
