@@ -30,8 +30,8 @@ from asi_evolve_jax.roles.waves import Wave, is_open, waves
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Track
 
-# Training is one forward and one backward pass, of twice the work.
-_PASSES = 3
+# Figures of a budget, and what Results call them.
+_COSTS = {"tokens": "tokens", "flops": "flops", "core_seconds": "cpu_seconds"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,14 +270,8 @@ def _budget(side: _Side) -> dict[str, float]:
   """Returns tokens, flops and core_seconds, as far as they were reported."""
   spent: dict[str, list[float]] = {}
   for result in side.results:
-    cost = result.cost
-    figures = {"core_seconds": cost.get("cpu_seconds")}
-    if "tokens" in cost:
-      per_token = result.report.get("flops_per_token")
-      figures["tokens"] = cost["tokens"]
-      if isinstance(per_token, (int, float)):
-        figures["flops"] = _PASSES * per_token * cost["tokens"]
-    for name, value in figures.items():
+    for name, key in _COSTS.items():
+      value = result.cost.get(key)
       if value is not None and math.isfinite(value):
         spent.setdefault(name, []).append(value)
   return {name: math.fsum(values) for name, values in spent.items()}

@@ -14,7 +14,7 @@ _FLASH = "softmax attention, JAX's flash kernel"
 FORMS: Mapping[str, tuple[dict[str, Any], tuple[int, ...]]] = {
   "softmax attention, XLA": (
     {"operator": "dense_attention", "implementation": "xla"},
-    (256, 512, 1024, 2048, 4096),
+    (256, 512, 1024, 2048),
   ),
   _FLASH: (
     {"operator": "flash_attention"},
