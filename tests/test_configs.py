@@ -20,6 +20,8 @@ CONFIGS = (
   ("architecture", "random"),
   ("circle_packing", ""),
   ("circle_packing", "smoke"),
+  ("controls", ""),
+  ("controls", "smoke"),
   ("ladder_study", ""),
 )
 

@@ -201,7 +201,10 @@ def _limits(view: View, settings: RunSettings, claim: Claim) -> list[str]:
     lines.append(f"- Models of {facts['parameters']:,.0f} parameters.")
   if "tokens" in claim.budget:
     each = claim.budget["tokens"] / len(claim.seeds)
-    lines.append(f"- {each:,.0f} training tokens a seed; nothing beyond.")
+    lines.append(
+      f"- {each:,.0f} tokens of training a seed, learning rates and suites "
+      "included; nothing beyond."
+    )
   if rung is not None and rung.options:
     lines.append(f"- One setting of everything else: `{rung.options}`.")
   lines.append(
