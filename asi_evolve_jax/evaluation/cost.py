@@ -1,64 +1,72 @@
-"""FLOPs and bytes of a function, read off its jaxpr.
+"""FLOPs and bytes of a computation, read off its StableHLO.
 
 XLA's own analysis counts the body of a loop once, so an O(T^2) loop looks
-linear to it. Here a scan counts its body times its length, a conditional its
-dearest branch, a Pallas call its body times its grid (what the caller claims in
-a cost estimate is ignored). Nothing is compiled or run.
+linear to it. Here a loop counts its body times its trips, a conditional its
+dearest branch. The number of trips follows from the loop's counter; a loop
+whose trips do not follow from it has no cost. Nothing is compiled or run.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import jax
-from jax.extend import core
+from jax.extend.mlir.dialects import stablehlo as dialect
+
+from asi_evolve_jax.evaluation import trips
+from asi_evolve_jax.programs import stablehlo
+
+
+class UnknownCost(ValueError):
+  """A computation whose cost cannot be told; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """What a function costs.
+  """What a computation costs.
 
   Attributes:
     flops: a multiply-add counts 2, any other arithmetic 1 an element.
     bytes: read and written by every operation as if nothing were fused or
       stayed in a cache; an upper bound that grows as the real traffic does.
-    carry: largest number of elements that a scan hands from step to step, an
-      estimate of a recurrence's state.
-    while_loops: unbounded loops; their bodies are counted once.
-    work: FLOPs by name of the primitive, largest first.
+    carry: largest number of elements that a loop hands from step to step and
+      changes, what it stacks aside: an estimate of a recurrence's state.
+    work: FLOPs by name of the operation, largest first.
   """
 
-  flops: float
-  bytes: float
+  flops: float = 0.0
+  bytes: float = 0.0
   carry: int = 0
-  while_loops: int = 0
   work: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
+  def __add__(self, other: Cost) -> Cost:
+    """Returns the cost of both."""
+    work = dict(self.work)
+    for name, flops in other.work.items():
+      work[name] = work.get(name, 0.0) + flops
+    return Cost(
+      self.flops + other.flops,
+      self.bytes + other.bytes,
+      max(self.carry, other.carry),
+      dict(sorted(work.items(), key=lambda item: -item[1])),
+    )
 
-def cost(fn: Callable[..., Any], *args: Any) -> Cost:
-  """Returns the cost of `fn(*args)`.
+  def times(self, count: int) -> Cost:
+    """Returns the cost of doing it `count` times."""
+    work = {name: count * flops for name, flops in self.work.items()}
+    return Cost(count * self.flops, count * self.bytes, self.carry, work)
 
-  Args:
-    fn: any function that JAX can trace.
-    *args: arrays or ShapeDtypeStructs, pytrees of them.
+
+def cost(module: stablehlo.Module) -> Cost:
+  """Returns the cost of one call of `main`.
+
+  Raises:
+    UnknownCost: for an unbounded loop, a kernel that nobody can look into, or
+      an operation that is not known.
   """
-  return jaxpr_cost(jax.make_jaxpr(fn)(*args))
-
-
-def jaxpr_cost(jaxpr: Any) -> Cost:
-  """Returns the cost of a Jaxpr or ClosedJaxpr."""
-  count = _Count()
-  count.walk(_open(jaxpr), 1.0)
-  return Cost(
-    flops=sum(count.flops.values()),
-    bytes=count.bytes,
-    carry=count.carry,
-    while_loops=count.while_loops,
-    work=dict(sorted(count.flops.items(), key=lambda item: -item[1])),
-  )
+  return _Count(module).function("main")
 
 
 def growth(small: float, middle: float, large: float) -> float:
@@ -72,169 +80,209 @@ def growth(small: float, middle: float, large: float) -> float:
 
 
 class _Count:
-  def __init__(self) -> None:
-    self.flops: dict[str, float] = {}
-    self.bytes = 0.0
-    self.carry = 0
-    self.while_loops = 0
+  def __init__(self, module: stablehlo.Module):
+    self._functions = module.functions
+    self._memo: dict[str, Cost] = {}
 
-  def walk(self, jaxpr: core.Jaxpr, times: float) -> None:
-    for eqn in jaxpr.eqns:
-      self._equation(eqn, times)
+  def function(self, name: str) -> Cost:
+    if name not in self._memo:
+      self._memo[name] = self._block(stablehlo.body(self._functions[name]))
+    return self._memo[name]
 
-  def _equation(self, eqn: core.JaxprEqn, times: float) -> None:
-    name = eqn.primitive.name
-    inner = list(_subjaxprs(eqn.params))
-    if name == "scan":
-      # How many outputs are carried is told differently by each JAX; the
-      # others have the axis that was scanned over in front.
-      state = [
-        outer
-        for outer, body in zip(eqn.outvars, inner[0].outvars, strict=True)
-        if _shape(outer) == _shape(body)
-      ]
-      self.carry = max(self.carry, sum(_elements(v) for v in state))
-      self.walk(inner[0], times * eqn.params["length"])
-    elif name == "cond":
-      self._merge_dearest(inner, times)
-    elif name == "while":
-      self.while_loops += 1
-      for body in inner:
-        self.walk(body, times)
-    elif name == "pallas_call":
-      grid = math.prod(int(n) for n in eqn.params["grid_mapping"].grid)
-      for body in inner:
-        self.walk(body, times * grid)
-    elif inner:
-      # Calls: jit, checkpoint, custom derivatives (the function itself first;
-      # the rules are traced on their own where they are used).
-      rules = name.startswith("custom_")
-      for body in inner[:1] if rules else inner:
-        self.walk(body, times)
-    else:
-      self._add(name, times * _flops(eqn))
-      self.bytes += times * _bytes(eqn)
+  def _block(self, block: Any) -> Cost:
+    flops: dict[str, float] = {}
+    moved, carry = 0.0, 0
+    for view in block.operations:
+      op = view.operation
+      name = op.name.removeprefix("stablehlo.")
+      if name in _FREE:
+        continue
+      inner = self._inner(name, op)
+      if inner is None:
+        work = _flops(name, op, self._combining(name, op))
+        flops[name] = flops.get(name, 0.0) + work
+        moved += _bytes(name, op)
+      else:
+        moved += inner.bytes
+        carry = max(carry, inner.carry)
+        for part, work in inner.work.items():
+          flops[part] = flops.get(part, 0.0) + work
+    return Cost(
+      sum(flops.values()),
+      moved,
+      carry,
+      dict(sorted(flops.items(), key=lambda item: -item[1])),
+    )
 
-  def _add(self, name: str, flops: float) -> None:
-    self.flops[name] = self.flops.get(name, 0.0) + flops
+  def _combining(self, name: str, op: Any) -> float:
+    """Returns the FLOPs that an operation's regions do for one element."""
+    if op.regions and name not in _REGIONS:
+      raise UnknownCost(f"the cost of {op.name} is not known; do without it.")
+    each = sum(self._block(region.blocks[0]).flops for region in op.regions)
+    return max(1.0, each)
 
-  def _merge_dearest(self, branches: list[core.Jaxpr], times: float) -> None:
-    counts = []
-    for branch in branches:
-      count = _Count()
-      count.walk(branch, times)
-      counts.append(count)
-    dearest = max(counts, key=lambda c: sum(c.flops.values()))
-    for name, flops in dearest.flops.items():
-      self._add(name, flops)
-    self.bytes += max(c.bytes for c in counts)
-    self.carry = max(self.carry, *(c.carry for c in counts))
-    self.while_loops += sum(c.while_loops for c in counts)
-
-
-def _open(jaxpr: Any) -> core.Jaxpr:
-  return jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
-
-
-def _subjaxprs(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
-  for value in params.values():
-    for item in value if isinstance(value, (tuple, list)) else (value,):
-      if isinstance(item, (core.Jaxpr, core.ClosedJaxpr)):
-        yield _open(item)
-
-
-def _shape(var: Any) -> tuple[int, ...]:
-  return getattr(var.aval, "shape", ())
-
-
-def _elements(var: Any) -> int:
-  return math.prod(_shape(var))
-
-
-def _size(var: Any) -> float:
-  dtype = getattr(var.aval, "dtype", None)
-  # Keys have no itemsize of their own.
-  return _elements(var) * getattr(dtype, "itemsize", 4)
+  def _inner(self, name: str, op: Any) -> Cost | None:
+    """Returns the cost of an operation that is made of others."""
+    if name == "while":
+      count = trips.count(op)
+      if count is None:
+        raise UnknownCost(
+          "an unbounded loop (lax.while_loop, or lax.fori_loop with traced "
+          "bounds) has no cost that can be known; use lax.scan or static "
+          "bounds."
+        )
+      step = self._block(stablehlo.body(op, 0)) + self._block(
+        stablehlo.body(op, 1)
+      )
+      state = sum(
+        stablehlo.elements(op.results[i])
+        for i in trips.state(op, self._functions)
+      )
+      return dataclasses.replace(
+        step.times(count), carry=max(step.carry, state)
+      )
+    if name in ("case", "if"):
+      branches = [self._block(region.blocks[0]) for region in op.regions]
+      dearest = max(branches, key=lambda c: c.flops)
+      return dataclasses.replace(
+        dearest,
+        bytes=max(c.bytes for c in branches),
+        carry=max(c.carry for c in branches),
+      )
+    called = stablehlo.symbols(op)
+    if called:
+      return sum((self.function(f) for f in called.values()), Cost())
+    if name == "map":
+      each = self._block(stablehlo.body(op))
+      return each.times(stablehlo.elements(op.results[0]))
+    return None
 
 
+_FREE = frozenset(
+  {
+    "after_all",
+    "constant",
+    "func.return",
+    "get_tuple_element",
+    "optimization_barrier",
+    "return",
+    "tuple",
+  }
+)
 # Data movement: no arithmetic.
 _MOVES = frozenset(
   {
+    "bitcast_convert",
     "broadcast_in_dim",
-    "reshape",
-    "transpose",
-    "squeeze",
-    "expand_dims",
-    "slice",
+    "concatenate",
+    "convert",
     "dynamic_slice",
     "dynamic_update_slice",
     "gather",
-    "scatter",
-    "concatenate",
-    "pad",
-    "rev",
-    "copy",
-    "copy_p",
-    "convert_element_type",
-    "bitcast_convert_type",
     "iota",
-    "select_n",
-    "stop_gradient",
-    "split",
-    "get",
-    "swap",
-    "optimization_barrier",
+    "pad",
+    "reshape",
+    "reverse",
+    "select",
+    "slice",
+    "transpose",
   }
 )
 # They read as much as they return, however large what they read from.
-_WINDOWS = frozenset({"slice", "dynamic_slice", "gather", "split", "get"})
-# They write as much as their update holds: (place of the update).
-_UPDATES = {
-  "dynamic_update_slice": 1,
-  "scatter": 2,
-  "scatter-add": 2,
-  "swap": 1,
-}
-# Arithmetic once an element read.
-_REDUCTIONS = ("reduce_", "arg", "cum")
+_WINDOWS = frozenset({"slice", "dynamic_slice", "gather"})
+# Their regions combine single elements; other operations have no region.
+_REGIONS = frozenset(
+  {"reduce", "reduce_window", "scatter", "select_and_scatter", "sort"}
+)
+# Solvers and factorisations, of n x n matrices: n an element.
+_MATRIX = ("triangular_solve", "cholesky", "lapack_")
 
 
-def _flops(eqn: core.JaxprEqn) -> float:
-  name = eqn.primitive.name
-  out = sum(_elements(v) for v in eqn.outvars)
-  if name == "dot_general":
-    (contract, _), _ = eqn.params["dimension_numbers"]
-    shape = _shape(eqn.invars[0])
-    return 2.0 * out * math.prod(shape[d] for d in contract)
-  if name == "conv_general_dilated":
-    kernel = _shape(eqn.invars[1])
-    features = eqn.params["dimension_numbers"].rhs_spec[0]
-    return 2.0 * out * math.prod(kernel) / kernel[features]
-  if name == "triangular_solve":
-    shape = _shape(eqn.invars[0])
-    return 1.0 * out * shape[-1]
-  if name in ("cholesky", "lu", "geqrf", "householder_product", "eigh", "svd"):
-    shape = _shape(eqn.invars[0])
-    return 1.0 * _elements(eqn.invars[0]) * shape[-1]
-  if name == "sort":
-    length = _shape(eqn.invars[0])[eqn.params["dimension"]]
-    return out * math.log2(max(2, length))
-  if name == "fft":
-    return 5.0 * out * math.log2(max(2, math.prod(eqn.params["fft_lengths"])))
+def _flops(name: str, op: Any, each: float) -> float:
+  """Returns the FLOPs of an operation whose regions do `each` an element."""
+  out = float(sum(map(stablehlo.elements, op.results)))
   if name in _MOVES:
     return 0.0
-  if name.startswith("reduce_window") or name == "select_and_scatter_add":
-    return 1.0 * out * math.prod(eqn.params.get("window_dimensions", (1,)))
-  if name.startswith(_REDUCTIONS):
-    return float(sum(_elements(v) for v in eqn.invars))
-  return float(out)
+  if name == "custom_call":
+    name = str(op.attributes["call_target_name"]).strip('"')
+    if name == "tpu_custom_call" or name.startswith("mosaic"):
+      raise UnknownCost(f"nobody can look into the kernel of a {name}.")
+    if not name.startswith(_MATRIX):
+      return 0.0  # markers and empty buffers
+  if name.startswith(_MATRIX):
+    return out * stablehlo.shape(op.operands[0])[-1]
+  if name == "dot_general":
+    numbers = dialect.DotDimensionNumbers(
+      op.attributes["dot_dimension_numbers"]
+    )
+    left = stablehlo.shape(op.operands[0])
+    return (
+      2 * out * math.prod(left[d] for d in numbers.lhs_contracting_dimensions)
+    )
+  if name == "convolution":
+    numbers = dialect.ConvDimensionNumbers(op.attributes["dimension_numbers"])
+    kernel = stablehlo.shape(op.operands[1])
+    return (
+      2
+      * out
+      * math.prod(kernel)
+      / kernel[numbers.kernel_output_feature_dimension]
+    )
+  read = float(sum(map(stablehlo.elements, op.operands)))
+  if name == "fft":
+    lengths = _integers(op, "fft_length")
+    return 5 * out * math.log2(max(2, math.prod(lengths)))
+  if name == "sort":
+    length = stablehlo.shape(op.operands[0])[op.attributes["dimension"].value]
+    return each * out * math.log2(max(2, length))
+  if name == "reduce":
+    return each * read
+  if name == "scatter":
+    return each * stablehlo.elements(op.operands[-1])
+  if name == "reduce_window":
+    return each * out * _window(op)
+  if name == "select_and_scatter":
+    window = math.prod(_integers(op, "window_dimensions"))
+    return each * window * stablehlo.elements(op.operands[1])
+  return out
 
 
-def _bytes(eqn: core.JaxprEqn) -> float:
-  name = eqn.primitive.name
-  if name in _UPDATES:
-    return 2 * _size(eqn.invars[_UPDATES[name]])
-  written = sum(_size(v) for v in eqn.outvars)
+def _window(op: Any) -> int:
+  """Returns the elements of a window, 1 where it slides over all before it.
+
+  A cumulative sum is a window as long as the axis; XLA rewrites it into one of
+  linear cost (its ReduceWindowRewriter).
+  """
+  window = _integers(op, "window_dimensions")
+  axes = [i for i, n in enumerate(window) if n != 1]
+  if len(axes) == 1:
+    (axis,) = axes
+    rank = len(window)
+    padding = _integers(op, "padding")
+    around = padding[2 * axis : 2 * axis + 2]
+    length = stablehlo.shape(op.operands[0])[axis]
+    strides = _integers(op, "window_strides") or [1] * rank
+    dilations = _integers(op, "window_dilations") or [1] * rank
+    base = _integers(op, "base_dilations") or [1] * rank
+    plain = {*strides, *dilations, *base} == {1}
+    if plain and window[axis] == length and sorted(around) == [0, length - 1]:
+      return 1
+  return math.prod(window)
+
+
+def _integers(op: Any, name: str) -> list[int]:
+  """Returns an attribute of integers, flat; [] if it is not there."""
+  if name not in op.attributes:
+    return []
+  return [int(n) for n in op.attributes[name]]
+
+
+def _bytes(name: str, op: Any) -> float:
+  written = sum(map(stablehlo.size, op.results))
+  if name == "dynamic_update_slice":
+    return 2 * stablehlo.size(op.operands[1])
+  if name == "scatter":
+    return 2 * stablehlo.size(op.operands[-1])
   if name in _WINDOWS:
     return 2 * written
-  return written + sum(_size(v) for v in eqn.invars)
+  return written + sum(map(stablehlo.size, op.operands))

@@ -23,6 +23,9 @@ Pullback = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # place of the largest output: sums of some thousand terms stay below it.
 ROUNDING_ULPS = 256
 MAX_GROWTH = 2.6  # of costs at doubled lengths: 2 linear, 2.2 T log T, 4 T^2
+# A length other than those that growth is read from may cost this much more
+# than they let expect: the same blocks, perhaps padded.
+MAX_EXCESS = 1.25
 
 
 class Rejected(Exception):
@@ -99,11 +102,6 @@ def check_growth(
     times: T, 2T, 4T.
     bound: largest growth (see `cost.growth`) that passes.
   """
-  if any(c.while_loops for c in costs):
-    raise Rejected(
-      "an unbounded loop (lax.while_loop, or lax.fori_loop with traced bounds) "
-      "has no cost that can be known; use lax.scan or static bounds."
-    )
   for what in ("flops", "bytes"):
     values = [getattr(c, what) for c in costs]
     ratio = growth(*values)
@@ -121,6 +119,51 @@ def check_growth(
       )
 
 
+def check_same_cost(
+  cost: Cost, time: int, costs: Sequence[Cost], times: Sequence[int]
+) -> None:
+  """Rejects more work at one length than others let expect.
+
+  A Program knows the length when it is traced: it could be linear only at the
+  lengths that `check_growth` looks at.
+
+  Args:
+    cost: at length `time`.
+    time: another length.
+    costs: at lengths `times`.
+    times: at least two, rising.
+  """
+  for what in ("flops", "bytes"):
+    first, second = (getattr(c, what) for c in costs[:2])
+    share = (time - times[0]) / (times[1] - times[0])
+    line = first + share * (second - first)
+    # T log T lies above the line and below what is proportional.
+    expected = max(line, first * time / times[0])
+    found = getattr(cost, what)
+    if found > MAX_EXCESS * expected:
+      raise Rejected(
+        f"at length {time} it takes {found:.3g} {what}; from lengths "
+        f"{times[0]} and {times[1]} at most {expected:.3g} would follow. Do "
+        "the same work a token at every length."
+      )
+
+
+def check_purity(forward: Forward, x: np.ndarray) -> None:
+  """Rejects a result that two calls with the same input do not share.
+
+  Args:
+    forward: the function.
+    x: any input.
+  """
+  first, second = forward(x), forward(x)
+  if first.tobytes() != second.tobytes():
+    changed = int(np.count_nonzero(first != second))
+    raise Rejected(
+      f"two calls with the same input differ in {changed} of {first.size} "
+      "numbers. Draw no random numbers in __call__ and keep no state."
+    )
+
+
 def check_batch_independence(
   forward: Forward, x: np.ndarray, other: np.ndarray
 ) -> None:
@@ -135,7 +178,7 @@ def check_batch_independence(
   changed[0] = other[0]
   before, after = forward(x)[1:], forward(changed)[1:]
   worst = float(np.max(np.abs(before - after)))
-  if not worst <= _tolerance(before):
+  if not worst <= tolerance(before):
     raise Rejected(
       "changing one sequence of a batch changed the result for another by "
       f"{worst:.2e}. Compute nothing over axis 0: no batch statistics, no "
@@ -174,7 +217,7 @@ def check_causality(
     after = forward(np.where(future[..., None], other, x))
     with np.errstate(invalid="ignore"):  # a NaN is refused below
       moved = np.abs(after - before) * past
-    if not np.max(moved) <= _tolerance(before):
+    if not np.max(moved) <= tolerance(before):
       row, place, _ = np.unravel_index(np.argmax(moved), moved.shape)
       raise Rejected(
         f"replacing the tokens from position {group[row]} on changed the "
@@ -183,7 +226,7 @@ def check_causality(
       )
     pulled = pullback(x, other * past)
     leak = np.abs(pulled) * ~past
-    if not np.max(leak) <= _tolerance(pulled):
+    if not np.max(leak) <= tolerance(pulled):
       row, place, _ = np.unravel_index(np.argmax(leak), leak.shape)
       raise Rejected(
         f"the result before position {group[row]} has a gradient of "
@@ -238,6 +281,12 @@ def cut_points(length: int, chunk: int) -> tuple[int, ...]:
   return tuple(sorted({c for c in wanted if 1 <= c < length}))
 
 
-def _tolerance(y: np.ndarray) -> float:
-  eps = 2.0**-8 if y.dtype.itemsize == 2 else float(np.finfo(y.dtype).eps)
-  return ROUNDING_ULPS * eps * float(np.max(np.abs(y), initial=0.0))
+def eps_of(dtype: np.dtype) -> float:
+  """Returns the spacing of a dtype's numbers at 1; bfloat16 for two bytes."""
+  return 2.0**-8 if dtype.itemsize == 2 else float(np.finfo(dtype).eps)
+
+
+def tolerance(y: np.ndarray) -> float:
+  """Returns by how much rounding may move an entry of `y`."""
+  largest = float(np.max(np.abs(y), initial=0.0))
+  return ROUNDING_ULPS * eps_of(y.dtype) * largest

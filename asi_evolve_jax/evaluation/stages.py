@@ -24,7 +24,7 @@ class Stage:
     trusted: False where the stage runs a candidate's Python.
     makes_artifact: its payload is an Artifact, kept and shared by all Tasks
       with the same Program and shape key. The reply's report must then hold
-      "artifact_hash", the hash of the computation.
+      "artifact_hash", the hash of the computation; so it must be trusted.
     preload: modules that the warm process imports ahead of need.
     budget: share of the rung's deadline, in (0, 1].
     purposes: of the Tasks that it runs for; (): all. For the others it is
@@ -42,6 +42,13 @@ class Stage:
   purposes: tuple[str, ...] = ()
   reads: tuple[str, ...] = ()
 
+  def __post_init__(self) -> None:
+    if self.makes_artifact and not self.trusted:
+      raise ValueError(
+        f"stage {self.name} runs candidates and names their Artifacts: leave "
+        "the naming to a trusted stage behind it."
+      )
+
 
 @dataclasses.dataclass(frozen=True)
 class StageRequest:
@@ -51,7 +58,8 @@ class StageRequest:
     source: the Program's source; "" for a trusted stage.
     payload: what the stage before returned; b"" for the first.
     seeds: the Task's seeds.
-    options: Track.stage_options(rung), plus "rung" (name) and "purpose".
+    options: Track.stage_options(rung), plus "rung" (name), "purpose"
+      and "program" (id).
     scratch: folder of this Task, kept over a retry: checkpoints go here. In a
       jail it is a file system of its own, which goes with the process.
     cache: folder shared by trusted stages of a run; "" for untrusted ones.
@@ -74,8 +82,7 @@ class StageReply:
   """What a stage returns.
 
   Attributes:
-    status: "ok", "rejected" (a gate said no), "stopped" (too far behind to go
-      on) or "failed".
+    status: "ok", "rejected" (a gate said no) or "failed".
     gate: the gate that rejected.
     error: what went wrong and what to change.
     payload: input of the next stage.

@@ -1,23 +1,23 @@
-"""Turns a mixer class into an exported computation and back.
+"""An exported mixer: how it is made, kept, read and called.
 
-A candidate's Python runs once, here, to be traced. What leaves is StableHLO
-for one platform at static shapes with its first derivative: the trainer and
-the scorer run that and never import the candidate.
+A candidate's Python runs once, to be traced. What leaves is StableHLO for one
+platform at static shapes with its first derivative: gates, trainer and scorer
+run that and never import the candidate.
 
 An exported function differentiates through its own exported derivative, which
 computes the forward pass again from the inputs and so keeps nothing else. A
 trainer that also checkpoints the layer should save the mixer's output, or the
 mixer runs forward three times a step. There is no batching rule: map over
 layers or seeds with `jax.lax.map` or a loop, never `jax.vmap`.
+
+An Artifact runs at one or more lengths: `LoadedMixer.apply` picks the function
+for the shape of x. The first length is the one it trains at.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,123 +25,29 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import export
 
-from asi_evolve_jax.programs import fingerprint
-
-VERSION = 1
-_MAGIC = b"ASIMIXER"
-_HEAD = struct.Struct("<8sI")
-
-# Targets that compute and nothing else. Host callbacks and everything unknown
-# stay out: an Artifact comes from a process that ran a stranger's code.
-_LAPACK = frozenset(
-  f"lapack_{kind}{name}_ffi"
-  for kind in "sd"
-  for name in ("trsm", "getrf", "geqrf", "orgqr", "potrf")
+from asi_evolve_jax.programs import exported, fingerprint
+from asi_evolve_jax.programs.exported import CUSTOM_CALLS, ArtifactError
+from asi_evolve_jax.programs.header import (
+  VERSION,
+  Header,
+  pack,
+  read_header,
+  unpack,
 )
-_ANYWHERE = frozenset(
-  {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
-)
-CUSTOM_CALLS: dict[str, frozenset[str]] = {
-  "cpu": _ANYWHERE | _LAPACK | {"AllocateBuffer"},
-  "tpu": _ANYWHERE | {"tpu_custom_call", "AllocateBuffer"},
-  "cuda": _ANYWHERE
-  | {"cu_threefry2x32_ffi", "mosaic_gpu_v2", "AllocateBuffer"},
-}
+from asi_evolve_jax.programs.traceable import Traceable, parameters_of
 
+__all__ = [
+  "ArtifactError",
+  "Header",
+  "LoadedMixer",
+  "keep",
+  "load",
+  "read_header",
+  "trace",
+]
 
-class ArtifactError(ValueError):
-  """An Artifact that cannot be made or must not be run."""
-
-
-@dataclasses.dataclass(frozen=True)
-class MixerContext:
-  """What a mixer is told besides its input.
-
-  Attributes:
-    depth: place of the layer in the stack, in [0, 1), scalar float32, traced.
-    segment_ids: [batch, time] int32 of packed documents, or None: one each.
-  """
-
-  depth: jax.Array
-  segment_ids: jax.Array | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Parameter:
-  """One parameter array: its path in the nested dict, shape and dtype."""
-
-  path: tuple[str, ...]
-  shape: tuple[int, ...]
-  dtype: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Header:
-  """What an Artifact says about itself; the first part of its bytes."""
-
-  version: int
-  platform: str
-  batch: int
-  time: int
-  dim: int
-  dtype: str  # of x and y; parameters have their own
-  parameters: tuple[Parameter, ...]
-  sections: dict[str, int]  # name -> bytes, in order
-  artifact_hash: str
-  jax: str
-
-  @property
-  def parameter_count(self) -> int:
-    return sum(math.prod(p.shape) for p in self.parameters)
-
-
-class Traceable:
-  """A mixer class at a config, as pure functions of nested dicts.
-
-  Attributes:
-    init: key -> params, a nested dict of arrays named by text.
-    apply: (params, x [batch, time, dim], depth []) -> y. Parameters come as
-      they are kept, float32; the mixer casts what it multiplies x with.
-    dim: width of x.
-    params: nested dict of ShapeDtypeStruct.
-    others: names of arrays that the constructor keeps outside of nnx.Param.
-    leftovers: names of what a call left in the module (sow, state), known once
-      `apply` has been traced.
-  """
-
-  def __init__(self, mixer_class: Callable[..., nnx.Module], config: Any):
-    def build(key: jax.Array) -> nnx.Module:
-      return mixer_class(config, rngs=nnx.Rngs(key))
-
-    self._build = build
-    self.dim = int(config.dim)
-    self.leftovers: tuple[str, ...] = ()
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    module = nnx.eval_shape(build, key)
-    self._graph, state, rest = nnx.split(module, nnx.Param, ...)
-    variables = [".".join(map(str, p)) for p, _ in nnx.to_flat_state(rest)]
-    self.others = tuple(dict.fromkeys([*variables, *_stray(module)]))
-    leaves, self._tree = jax.tree_util.tree_flatten_with_path(state)
-    self._paths = [_path(entries) for entries, _ in leaves]
-    self.params = self._nested([leaf for _, leaf in leaves])
-
-  def init(self, key: jax.Array) -> dict[str, Any]:
-    state = nnx.state(self._build(key), nnx.Param)
-    return self._nested(jax.tree.leaves(state))
-
-  def apply(
-    self, params: Mapping[str, Any], x: jax.Array, depth: jax.Array
-  ) -> jax.Array:
-    leaves = [_lookup(params, path) for path in self._paths]
-    state = jax.tree.unflatten(self._tree, leaves)
-    module = nnx.merge(self._graph, state)
-    y = module(x, MixerContext(depth))
-    others = nnx.to_flat_state(nnx.state(module, nnx.Not(nnx.Param)))
-    self.leftovers = tuple(".".join(map(str, path)) for path, _ in others)
-    return y
-
-  def _nested(self, leaves: list[Any]) -> dict[str, Any]:
-    return nested(dict(zip(self._paths, leaves, strict=True)))
+_KEY = jax.ShapeDtypeStruct((2,), jnp.uint32)  # of jax.random.key_data
+_SCALAR = jax.ShapeDtypeStruct((), jnp.float32)
 
 
 def trace(
@@ -150,8 +56,10 @@ def trace(
   *,
   batch: int,
   time: int,
+  more_times: Sequence[int] = (),
   dtype: Any = jnp.float32,
   platform: str = "cpu",
+  recurrent: bool = False,
 ) -> bytes:
   """Exports a mixer for one platform at static shapes.
 
@@ -160,8 +68,10 @@ def trace(
     config: what its constructor gets; has `dim`. Ignored with a Traceable.
     batch: sequences a call.
     time: tokens a sequence.
+    more_times: further lengths that it must run at.
     dtype: of the activations [batch, time, dim].
     platform: "cpu", "tpu" or "cuda".
+    recurrent: exports `init_state` and `step` too, where the mixer has them.
 
   Returns:
     The Artifact: a header and the serialised functions, for `load`.
@@ -180,51 +90,78 @@ def trace(
       "a mixer's arrays must all be nnx.Param; it also holds "
       f"{', '.join(subject.others)}."
     )
-  x = jax.ShapeDtypeStruct((batch, time, subject.dim), jnp.dtype(dtype))
-  depth = jax.ShapeDtypeStruct((), jnp.float32)
-  key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
+  dtype = jnp.dtype(dtype)
+
+  def serialized(fn: Callable[..., Any], *args: Any, order: int = 0) -> bytes:
+    function = export.export(jax.jit(fn), platforms=[platform])(*args)
+    _check_result(function, args, order)
+    return bytes(function.serialize(vjp_order=order))
 
   def init(data: jax.Array) -> dict[str, Any]:
     return subject.init(jax.random.wrap_key_data(data))
-
-  exporter = [platform]
-  init_export = export.export(jax.jit(init), platforms=exporter)(key)
 
   def apply(params: Any, x: jax.Array, depth: jax.Array) -> jax.Array:
     # Not subject.apply: jit would find it traced, perhaps for another platform.
     return subject.apply(params, x, depth)
 
-  apply_export = export.export(jax.jit(apply), platforms=exporter)(
-    subject.params, x, depth
-  )
-  out = apply_export.out_avals
-  if len(out) != 1 or out[0].shape != x.shape or out[0].dtype != x.dtype:
-    raise ArtifactError(
-      f"the mixer must return {x.dtype}{list(x.shape)}, it returns "
-      f"{', '.join(f'{a.dtype}{list(a.shape)}' for a in out)}."
-    )
-  parameters = parameters_of(subject.params)
-  sections = {
+  times = tuple(dict.fromkeys((time, *more_times)))
+  sections = {}
+  for t in times:
+    x = jax.ShapeDtypeStruct((batch, t, subject.dim), dtype)
     # Order 1 is all that a first derivative through scan and checkpoint asks.
-    "apply": bytes(apply_export.serialize(vjp_order=1)),
-    "init": bytes(init_export.serialize()),
-  }
-  # Read back, it has its derivative at hand, which is traced anew otherwise.
-  apply_export = export.deserialize(bytearray(sections["apply"]))
+    sections[f"apply.{t}"] = serialized(
+      apply, subject.params, x, _SCALAR, order=1
+    )
+  sections["init"] = serialized(init, _KEY)
+  recurrent = recurrent and subject.recurrent
+  if recurrent:
+
+    def init_state(params: Any) -> list[Any]:
+      return subject.init_state(params, batch)
+
+    state = jax.eval_shape(init_state, subject.params)
+    token = jax.ShapeDtypeStruct((batch, subject.dim), dtype)
+    sections["init_state"] = serialized(init_state, subject.params)
+    sections["step"] = serialized(
+      lambda *args: subject.step(*args), subject.params, token, _SCALAR, state
+    )
   header = Header(
     version=VERSION,
     platform=platform,
     batch=batch,
-    time=time,
+    times=times,
     dim=subject.dim,
-    dtype=str(x.dtype),
-    parameters=parameters,
+    dtype=str(dtype),
+    recurrent=recurrent,
+    parameters=parameters_of(subject.params),
     sections={name: len(data) for name, data in sections.items()},
-    artifact_hash=_fingerprint(init_export, apply_export, platform),
+    artifact_hash="",
     jax=jax.__version__,
   )
-  text = json.dumps(dataclasses.asdict(header), sort_keys=True).encode()
-  return _HEAD.pack(_MAGIC, len(text)) + text + b"".join(sections.values())
+  return _named(header, sections)
+
+
+def _check_result(
+  function: export.Exported, args: Sequence[Any], order: int
+) -> None:
+  """Says early what is wrong with the result of a mixer's own apply."""
+  out = function.out_avals
+  if order and (len(out), out[0].shape, out[0].dtype) != (
+    1,
+    args[1].shape,
+    args[1].dtype,
+  ):
+    raise ArtifactError(
+      f"the mixer must return {args[1].dtype}{list(args[1].shape)}, it returns "
+      f"{', '.join(f'{a.dtype}{list(a.shape)}' for a in out)}."
+    )
+
+
+def _named(header: Header, sections: Mapping[str, bytes]) -> bytes:
+  """Returns the bytes of an Artifact, named by what it computes."""
+  mixer = LoadedMixer(header, _read(header, sections))
+  header = dataclasses.replace(header, artifact_hash=mixer.name())
+  return pack(header, sections)
 
 
 class LoadedMixer:
@@ -232,22 +169,17 @@ class LoadedMixer:
 
   Attributes:
     header: what it was traced at.
+    functions: the exported functions, by the names of their sections.
     params: nested dict of ShapeDtypeStruct, one layer's parameters.
     report: the header's facts as JSON types.
   """
 
   def __init__(
-    self, header: Header, init: export.Exported, apply: export.Exported
+    self, header: Header, functions: Mapping[str, exported.Function]
   ):
     self.header = header
-    self._init = init
-    self._apply = apply
-    self.params = nested(
-      {
-        p.path: jax.ShapeDtypeStruct(p.shape, jnp.dtype(p.dtype))
-        for p in header.parameters
-      }
-    )
+    self.functions = functions
+    self.params = header.structs()
     self.report: dict[str, Any] = {
       "artifact_hash": header.artifact_hash,
       "mixer_parameters": header.parameter_count,
@@ -260,64 +192,76 @@ class LoadedMixer:
     """Returns one layer's parameters from a key (typed or raw uint32)."""
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
       key = jax.random.key_data(key)
-    params: dict[str, Any] = self._init.call(key)  # pyrefly: ignore
-    return params
+    return self._call("init", key)
 
   def apply(
     self, params: Mapping[str, Any], x: jax.Array, depth: jax.Array
   ) -> jax.Array:
-    """Returns y [batch, time, dim]; x must have the traced shape and dtype.
+    """Returns y [batch, time, dim]; x must have a traced shape and dtype.
 
     Args:
       params: nested dict like `self.params`.
-      x: [batch, time, dim].
+      x: [batch, time, dim], time one of `header.times`.
       depth: scalar in [0, 1), of any real dtype.
+
+    Raises:
+      ArtifactError: if it was not traced at this length.
     """
-    return self._apply.call(params, x, jnp.asarray(depth, jnp.float32))
+    return self._call(f"apply.{x.shape[1]}", params, x, _depth(depth))
 
+  def init_state(self, params: Mapping[str, Any]) -> list[jax.Array]:
+    """Returns the arrays of the state before the first token."""
+    return self._call("init_state", params)
 
-def read_header(payload: bytes) -> Header:
-  """Returns the header of an Artifact without touching its functions.
+  def step(
+    self,
+    params: Mapping[str, Any],
+    x: jax.Array,
+    depth: jax.Array,
+    state: list[jax.Array],
+  ) -> tuple[jax.Array, list[jax.Array]]:
+    """Returns y [batch, dim] of one token x [batch, dim], and the next state.
 
-  Raises:
-    ArtifactError: if the bytes are no Artifact of this version.
-  """
-  try:
-    magic, length = _HEAD.unpack_from(payload)
-  except struct.error as error:
-    raise ArtifactError("too short to be an Artifact.") from error
-  if magic != _MAGIC:
-    raise ArtifactError("these bytes are no Artifact: wrong first bytes.")
-  text = payload[_HEAD.size : _HEAD.size + length]
-  try:
-    fields = json.loads(text)
-    if fields["version"] != VERSION:
+    Raises:
+      ArtifactError: if the mixer has no recurrent form.
+    """
+    return self._call("step", params, x, _depth(depth), state)
+
+  def _call(self, section: str, *args: Any) -> Any:
+    function = self.functions.get(section)
+    if function is None:
       raise ArtifactError(
-        f"Artifact of version {fields['version']!r}, this code reads "
-        f"{VERSION}: trace the Program again."
+        f"the Artifact has no function {section}, only "
+        f"{', '.join(self.functions)}."
       )
-    parameters = tuple(
-      Parameter(
-        tuple(str(n) for n in p["path"]),
-        tuple(int(n) for n in p["shape"]),
-        str(p["dtype"]),
+    return function.exported.call(*args)
+
+  def name(self) -> str:
+    """Returns 32 hex digits that name the computation.
+
+    A parameter is known by the computation that initialises it, so renaming it
+    changes nothing. The derivative counts: a stopped gradient is another mixer.
+    """
+    init = self.functions["init"]
+    seen: dict[str, int] = {}
+    params = []
+    for name in exported.hashes(init.exported, init.module, ["key"]):
+      # Parameters born alike (two vectors of ones) stay apart by their order.
+      seen[name] = seen.get(name, 0) + 1
+      params.append(f"{name}.{seen[name]}")
+    parts = [self.header.platform]
+    for time in self.header.times:
+      function = self.functions[f"apply.{time}"]
+      assert function.derivative is not None
+      inputs = [*params, "x", "depth"]
+      parts += exported.hashes(function.exported, function.module, inputs)
+      backward = exported.hashes(
+        function.exported.vjp(), function.derivative, [*inputs, "dy"]
       )
-      for p in fields.pop("parameters")
-    )
-    sections = {str(k): int(v) for k, v in fields.pop("sections").items()}
-    header = Header(parameters=parameters, sections=sections, **fields)
-  except ArtifactError:
-    raise
-  except (ValueError, TypeError, KeyError, AttributeError) as error:
-    raise ArtifactError(f"the Artifact's header is damaged: {error}") from error
-  if list(sections) != ["apply", "init"] or min(sections.values()) < 0:
-    raise ArtifactError(f"the Artifact has sections {sorted(sections)}.")
-  size = _HEAD.size + length + sum(sections.values())
-  if size != len(payload):
-    raise ArtifactError(
-      f"the Artifact should have {size} bytes, it has {len(payload)}."
-    )
-  return header
+      gradients = sorted(zip(params, backward, strict=False))
+      parts += backward[len(params) :]
+      parts += (part for pair in gradients for part in pair)
+    return fingerprint.combine(*parts)
 
 
 def load(payload: bytes) -> LoadedMixer:
@@ -327,19 +271,9 @@ def load(payload: bytes) -> LoadedMixer:
     ArtifactError: if it is damaged, its signature is not what its header
       says, its hash is another, or it makes a custom call that is not allowed.
   """
-  header = read_header(payload)
-  at = len(payload) - sum(header.sections.values())
-  functions: dict[str, export.Exported] = {}
-  for name, size in header.sections.items():
-    try:
-      functions[name] = export.deserialize(bytearray(payload[at : at + size]))
-    except Exception as error:
-      # The decoder raises whatever a damaged table makes it stumble over.
-      raise ArtifactError(f"its function {name} is damaged: {error}") from error
-    at += size
-  mixer = LoadedMixer(header, functions["init"], functions["apply"])
-  _check_signatures(mixer, functions)
-  found = _fingerprint(functions["init"], functions["apply"], header.platform)
+  header, sections = unpack(payload)
+  mixer = LoadedMixer(header, _read(header, sections))
+  found = mixer.name()
   if found != header.artifact_hash:
     raise ArtifactError(
       f"the Artifact says its hash is {header.artifact_hash}, it is {found}."
@@ -347,146 +281,64 @@ def load(payload: bytes) -> LoadedMixer:
   return mixer
 
 
-def _check_signatures(
-  mixer: LoadedMixer, functions: Mapping[str, export.Exported]
-) -> None:
-  header = mixer.header
-  try:
-    x = jax.ShapeDtypeStruct(
-      (header.batch, header.time, header.dim), jnp.dtype(header.dtype)
-    )
-  except TypeError as error:
-    raise ArtifactError(f"bad dtype {header.dtype!r}.") from error
-  scalar = jax.ShapeDtypeStruct((), jnp.float32)
-  key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
-  expected = {
-    "init": (((key,), {}), mixer.params),
-    "apply": (((mixer.params, x, scalar), {}), x),
-  }
-  for name, function in functions.items():
-    if tuple(function.platforms) != (header.platform,):
-      raise ArtifactError(
-        f"its function {name} is for {function.platforms}, not for "
-        f"{header.platform}."
-      )
-    if function.nr_devices != 1:
-      raise ArtifactError(
-        f"its function {name} wants {function.nr_devices} devices, not 1."
-      )
-    takes, gives = expected[name]
-    for what, tree, avals, wanted in (
-      ("takes", function.in_tree, function.in_avals, takes),
-      ("returns", function.out_tree, function.out_avals, gives),
-    ):
-      leaves, structure = jax.tree.flatten(wanted)
-      same = tree == structure and [(a.shape, a.dtype) for a in avals] == [
-        (b.shape, b.dtype) for b in leaves
-      ]
-      if not same:
-        raise ArtifactError(
-          f"its function {name} {what} {[str(a) for a in avals]}, the header "
-          f"says {[f'{b.dtype}{list(b.shape)}' for b in leaves]}."
-        )
+def keep(payload: bytes, times: Sequence[int]) -> bytes:
+  """Returns the Artifact with the lengths `times` alone, its own first.
 
+  What is left out: other lengths and the recurrent form.
 
-def _fingerprint(
-  init: export.Exported, apply: export.Exported, platform: str
-) -> str:
-  """Returns 32 hex digits that name a mixer's computation.
-
-  A parameter is known by the computation that initialises it, so renaming it
-  changes nothing. The derivative counts: a stopped gradient is another mixer.
+  Raises:
+    ArtifactError: if the Artifact cannot be read, or lacks a length.
   """
-  seen: dict[str, int] = {}
-  params = []
-  for name in _outputs(init, platform, ["key"]):
-    # Parameters born alike (two vectors of ones) stay apart by their order.
-    seen[name] = seen.get(name, 0) + 1
-    params.append(f"{name}.{seen[name]}")
-  inputs = [*params, "x", "depth"]
-  forward = _outputs(apply, platform, inputs)
-  if not apply.has_vjp():
-    raise ArtifactError("the Artifact lacks its derivative.")
-  backward = _outputs(apply.vjp(), platform, [*inputs, "dy"])
-  gradients = sorted(zip(params, backward, strict=False))
-  return fingerprint.combine(
-    platform,
-    *forward,
-    *backward[len(params) :],
-    *(part for pair in gradients for part in pair),
+  header, sections = unpack(payload)
+  names = [*(f"apply.{t}" for t in times), "init"]
+  missing = [name for name in names if name not in sections]
+  if missing:
+    raise ArtifactError(f"the Artifact has no {', '.join(missing)}.")
+  kept = {name: sections[name] for name in names}
+  header = dataclasses.replace(
+    header,
+    times=tuple(times),
+    recurrent=False,
+    sections={name: len(data) for name, data in kept.items()},
   )
+  return _named(header, kept)
 
 
-def _outputs(
-  exported: export.Exported, platform: str, inputs: list[str]
-) -> list[str]:
+def _read(
+  header: Header, sections: Mapping[str, bytes]
+) -> dict[str, exported.Function]:
+  """Returns the functions, each checked against what the header says."""
+  params = header.structs()
+  dtype = jnp.dtype(header.dtype)
+
+  def read(name: str, takes: Any, gives: Any, derivative: bool = False) -> None:
+    functions[name] = exported.read(
+      name, sections[name], header.platform, takes, gives, derivative=derivative
+    )
+
+  functions: dict[str, exported.Function] = {}
+  for time in header.times:
+    x = jax.ShapeDtypeStruct((header.batch, time, header.dim), dtype)
+    read(f"apply.{time}", (params, x, _SCALAR), x, derivative=True)
+  read("init", (_KEY,), params)
+  if header.recurrent:
+    state = _state(sections["init_state"])
+    token = jax.ShapeDtypeStruct((header.batch, header.dim), dtype)
+    read("init_state", (params,), state)
+    read("step", (params, token, _SCALAR, state), (token, state))
+  return functions
+
+
+def _state(data: bytes) -> list[jax.ShapeDtypeStruct]:
+  """Returns what `init_state` says it returns, the header does not tell."""
   try:
-    module = fingerprint.Module(exported.mlir_module())
-  except ValueError as error:
-    raise ArtifactError(str(error)) from error
-  unknown = sorted(module.custom_calls - CUSTOM_CALLS[platform])
-  if unknown or module.effects or exported.ordered_effects:
+    avals = export.deserialize(bytearray(data)).out_avals
+  except Exception as error:
     raise ArtifactError(
-      "the mixer calls out of the computation: "
-      f"{', '.join([*unknown, *sorted(module.effects)])}. Only "
-      f"{', '.join(sorted(CUSTOM_CALLS[platform]))} are allowed on {platform}."
-    )
-  # Inputs that nothing reads are no parameters of the exported module.
-  kept = exported.module_kept_var_idx
-  if any(not 0 <= i < len(inputs) for i in kept):
-    raise ArtifactError(f"an exported function reads inputs {kept}.")
-  return module.outputs([inputs[i] for i in kept])
+      f"its function init_state is damaged: {error}"
+    ) from error
+  return [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals]
 
 
-def parameters_of(params: Mapping[str, Any]) -> tuple[Parameter, ...]:
-  """Returns the parameters in a nested dict of arrays or their shapes."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(params)
-  return tuple(
-    Parameter(tuple(e.key for e in path), tuple(leaf.shape), str(leaf.dtype))
-    for path, leaf in leaves
-  )
-
-
-def parameter_total(params: Mapping[str, Any]) -> int:
-  """Returns the number of scalars in a nested dict of arrays."""
-  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-
-
-def nested(leaves: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
-  """Returns the nested dict with `leaves` at their paths."""
-  tree: dict[str, Any] = {}
-  for path, leaf in leaves.items():
-    node = tree
-    for name in path[:-1]:
-      node = node.setdefault(name, {})
-    node[path[-1]] = leaf
-  return tree
-
-
-def _stray(node: Any, name: str = "") -> Iterator[str]:
-  """Yields the names of arrays in plain attributes, which NNX takes as static.
-
-  Made in the constructor they are tracers of a trace that is over.
-  """
-  if isinstance(node, jax.Array):
-    yield name
-  elif isinstance(node, nnx.Module):
-    for key, value in vars(node).items():
-      yield from _stray(value, f"{name}.{key}".lstrip("."))
-  elif isinstance(node, (list, tuple)):
-    for i, value in enumerate(node):
-      yield from _stray(value, f"{name}[{i}]")
-  elif isinstance(node, dict):
-    for key, value in node.items():
-      yield from _stray(value, f"{name}[{key!r}]")
-
-
-def _path(entries: Any) -> tuple[str, ...]:
-  # The last entry is the field of the Variable that holds the array.
-  return tuple(str(e.key) for e in entries[:-1])
-
-
-def _lookup(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-  for name in path:
-    tree = tree[name]
-  return tree
+def _depth(depth: jax.Array) -> jax.Array:
+  return jnp.asarray(depth, jnp.float32)

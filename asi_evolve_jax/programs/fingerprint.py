@@ -9,20 +9,18 @@ in it; any change of an operation, a constant, a shape or a dtype does.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax.extend.mlir import ir
-from jax.interpreters import mlir
+from asi_evolve_jax.programs import stablehlo
 
 # Attributes that name things instead of changing what is computed.
-_NAMES = frozenset({"callee", "sym_name", "jax.result_info"})
+_NAMES = frozenset({"sym_name", "jax.result_info"})
 # Exact in either order, bit for bit; a derivative's order is the tracer's whim.
 _COMMUTATIVE = frozenset(
   f"stablehlo.{name}"
   for name in ("add", "multiply", "maximum", "minimum", "and", "or", "xor")
 )
-_CALLS = frozenset({"func.call", "call"})
 
 
 def combine(*parts: str) -> str:
@@ -30,79 +28,38 @@ def combine(*parts: str) -> str:
   return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
 
 
-class Module:
-  """A parsed StableHLO module.
+def outputs(module: stablehlo.Module, arguments: Sequence[str]) -> list[str]:
+  """Returns one hash for each output of `main`.
 
-  Attributes:
-    custom_calls: names of the custom call targets anywhere in it.
-    effects: names of its operations that touch the world outside.
+  Args:
+    module: the computation.
+    arguments: one text a parameter of `main` that stands for its value.
+
+  Raises:
+    ValueError: if `arguments` are not as many as the parameters.
   """
+  block = module.entry()
+  if len(block.arguments) != len(arguments):
+    raise ValueError(
+      f"main takes {len(block.arguments)} arguments, got {len(arguments)}."
+    )
+  with module.context:
+    return _Names(module).block(block, arguments, {}, 0)
 
-  def __init__(self, text: str):
-    """Parses `text`, e.g. `jax.export.Exported.mlir_module()`.
 
-    Raises:
-      ValueError: if it does not parse or has no public function.
-    """
-    self._context = mlir.make_ir_context()
-    try:
-      with self._context:
-        self._module = ir.Module.parse(text)
-    except ir.MLIRError as error:
-      raise ValueError(f"not a StableHLO module: {error}") from error
-    self._functions: dict[str, Any] = {}
-    for op in self._module.body.operations:
-      if op.operation.name == "func.func":
-        self._functions[ir.StringAttr(op.attributes["sym_name"]).value] = op
-    if "main" not in self._functions:
-      raise ValueError("the StableHLO module has no function named main.")
+class _Names:
+  def __init__(self, module: stablehlo.Module):
+    self._functions = module.functions
     self._memo: dict[str, list[str]] = {}
-    self.custom_calls: set[str] = set()
-    self.effects: set[str] = set()
-    for op in self._walk(self._module.operation):
-      if op.name == "stablehlo.custom_call":
-        target = ir.StringAttr(op.attributes["call_target_name"]).value
-        self.custom_calls.add(target)
-      elif op.name in (
-        "stablehlo.infeed",
-        "stablehlo.outfeed",
-        "stablehlo.send",
-        "stablehlo.recv",
-      ):
-        self.effects.add(op.name)
 
-  def outputs(self, arguments: Sequence[str]) -> list[str]:
-    """Returns one hash for each output of `main`.
-
-    Args:
-      arguments: one text a parameter of `main` that stands for its value.
-
-    Raises:
-      ValueError: if `arguments` are not as many as the parameters.
-    """
-    block = self._functions["main"].regions[0].blocks[0]
-    if len(block.arguments) != len(arguments):
-      raise ValueError(
-        f"main takes {len(block.arguments)} arguments, got {len(arguments)}."
-      )
-    with self._context:
-      return self._block(block, arguments, {}, 0)
-
-  def _walk(self, op: Any) -> Iterator[Any]:
-    yield op
-    for region in op.regions:
-      for block in region.blocks:
-        for inner in block.operations:
-          yield from self._walk(inner.operation)
-
-  def _function(self, name: str) -> list[str]:
+  def function(self, name: str) -> list[str]:
     if name not in self._memo:
-      block = self._functions[name].regions[0].blocks[0]
+      block = stablehlo.body(self._functions[name])
       arguments = [combine("arg", str(i)) for i in range(len(block.arguments))]
-      self._memo[name] = self._block(block, arguments, {}, 0)
+      self._memo[name] = self.block(block, arguments, {}, 0)
     return self._memo[name]
 
-  def _block(
+  def block(
     self,
     block: Any,
     arguments: Sequence[str],
@@ -117,19 +74,20 @@ class Module:
     for view in block.operations:
       op = view.operation
       operands = [values[v] for v in op.operands]
-      if op.name in ("func.return", "return", "stablehlo.return"):
+      if op.name in stablehlo.RETURNS:
         return operands
       if op.name in _COMMUTATIVE:
         operands.sort()
+      # What a name stands for counts, not the name.
+      called = stablehlo.symbols(op)
       attributes = sorted(
         f"{name}={op.attributes[name]}"
         for name in op.attributes
-        if name not in _NAMES
+        if name not in _NAMES and name not in called
       )
       parts = [op.name, *attributes, *operands]
-      if op.name in _CALLS:
-        callee = ir.FlatSymbolRefAttr(op.attributes["callee"]).value
-        parts += self._function(callee)
+      for callee in called.values():
+        parts += self.function(callee)
       for region in op.regions:
         for inner in region.blocks:
           names = [
@@ -137,7 +95,7 @@ class Module:
             for i in range(len(inner.arguments))
           ]
           parts.append("region")
-          parts += self._block(inner, names, values, depth + 1)
+          parts += self.block(inner, names, values, depth + 1)
       name = combine(*parts)
       for i, result in enumerate(op.results):
         values[result] = combine(name, str(i), str(result.type))

@@ -107,6 +107,7 @@ class Attempt:
         **options,
         "rung": self.task.rung,
         "purpose": self.measured_as,
+        "program": self.task.program,
       },
       scratch=str(self.scratch),
       cache=cache if stage.trusted else "",
@@ -115,7 +116,11 @@ class Attempt:
     )
 
   def add(self, outcome: Outcome) -> None:
-    """Takes in what a stage cost and reported, however it ended."""
+    """Takes in what a stage cost and reported, however it ended.
+
+    What an untrusted stage says of itself stands under that stage's name.
+    """
+    stage = self.stages[self.index]
     self.job = None
     cost = self.cost
     for name, value in outcome.reply.cost.items():
@@ -125,7 +130,8 @@ class Attempt:
       cost[name] = cost.get(name, 0.0) + getattr(outcome, name)
     peak = "peak_memory_bytes"
     cost[peak] = max(cost.get(peak, 0.0), float(outcome.peak_memory_bytes))
-    self.report.update(outcome.reply.report)
+    report = outcome.reply.report
+    self.report.update(report if stage.trusted else {stage.name: report})
     self.curves.update(
       {
         name: array
@@ -137,11 +143,6 @@ class Attempt:
   def result(self, status: str, worker: str, **fields: Any) -> Result:
     """Returns the Result of the Task."""
     task = self.task
-    tokens = self.cost.get("tokens")
-    per_token = self.report.get("flops_per_token")
-    if tokens and isinstance(per_token, (int, float)):
-      # Forward once, and backward twice as much.
-      self.cost["flops"] = 3.0 * per_token * tokens
     error = fields.pop("error", "")
     if len(error) > _ERROR_CHARS:
       error = f"{error[:1000]}\n[...]\n{error[1000 - _ERROR_CHARS :]}"

@@ -2,9 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from stablehlo_of import stablehlo_of
 
 from asi_evolve_jax.evaluation import gates
-from asi_evolve_jax.evaluation.cost import cost
+from asi_evolve_jax.evaluation.cost import Cost
+from asi_evolve_jax.evaluation.cost import cost as module_cost
 from asi_evolve_jax.evaluation.gates import Gate, Rejected
 
 BATCH, TIME, DIM, CHUNK = 4, 24, 6, 8
@@ -235,21 +237,37 @@ def test_growth(bad, near):
   times = (64, 128, 256)
 
   def costs(f):
-    return [cost(f, jax.ShapeDtypeStruct((t, 8), jnp.float32)) for t in times]
+    shapes = [jax.ShapeDtypeStruct((t, 8), jnp.float32) for t in times]
+    return [module_cost(stablehlo_of(f, shape)) for shape in shapes]
 
   gates.check_growth(costs(near), times)
   with pytest.raises(Rejected, match=r"grow with a factor of [34]\."):
     gates.check_growth(costs(bad), times)
 
 
-def test_growth_refuses_unbounded_loops():
-  def f(x):
-    return jax.lax.while_loop(lambda s: s.sum() < 9, lambda s: s * 2, x)
+def test_the_same_work_at_every_length():
+  times = (128, 256)
 
-  times = (64, 128, 256)
-  costs = [cost(f, jax.ShapeDtypeStruct((t,), jnp.float32)) for t in times]
-  with pytest.raises(Rejected, match="while_loop"):
-    gates.check_growth(costs, times)
+  def check(f, time):
+    costs = [Cost(flops=f(t), bytes=f(t)) for t in times]
+    gates.check_same_cost(
+      Cost(flops=f(time), bytes=f(time)), time, costs, times
+    )
+
+  for honest in (
+    lambda t: 1000 + 8 * t,
+    lambda t: 8 * t * np.log2(t),
+    lambda t: 8 * 32 * -(-t // 32),
+  ):
+    for time in (32, 96, 512):
+      check(honest, time)
+  for dishonest in (
+    lambda t: 8 * t if t in times else 8 * t * (1 + t / 64),
+    lambda t: 8 * t if t in times else 12 * t,
+  ):
+    for time in (32, 96, 512):
+      with pytest.raises(Rejected, match=f"at length {time} it takes"):
+        check(dishonest, time)
 
 
 def test_judge_stops_at_the_first_refusal():

@@ -10,7 +10,7 @@ from fast_compile import FAST_COMPILE
 from flax import nnx
 
 from asi_evolve_jax.models.mixers import MIXERS
-from asi_evolve_jax.programs.artifact import MixerContext, Traceable
+from asi_evolve_jax.programs.traceable import MixerContext, Traceable
 
 BATCH, TIME, DIM, CUT = 2, 11, 16, 6
 CONFIG = types.SimpleNamespace(dim=DIM, heads=2, head_dim=8, chunk_size=4)

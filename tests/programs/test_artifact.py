@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from jax import export
 
-from asi_evolve_jax.programs import artifact, fingerprint
+from asi_evolve_jax.programs import (
+  artifact,
+  exported,
+  fingerprint,
+  header,
+  stablehlo,
+  traceable,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +81,7 @@ def test_loaded_mixer_equals_the_module(payload):
   def both(key, x):
     module = mixer_class(Config(), rngs=nnx.Rngs(key))
     own = nnx.to_pure_dict(nnx.state(module, nnx.Param))
-    expected = module(x, artifact.MixerContext(jnp.float32(0.25)))
+    expected = module(x, traceable.MixerContext(jnp.float32(0.25)))
     params = mixer.init(key)
     return params, own, mixer.apply(params, x, 0.25), expected
 
@@ -237,12 +244,22 @@ def test_host_callback_never_becomes_an_artifact():
 
 
 def _repack(payload, change):
-  header = artifact.read_header(payload)
-  fields = dataclasses.asdict(header)
+  told, sections = header.unpack(payload)
+  fields = dataclasses.asdict(told)
   change(fields)
   text = json.dumps(fields).encode()
-  body = payload[len(payload) - sum(header.sections.values()) :]
-  return artifact._HEAD.pack(artifact._MAGIC, len(text)) + text + body
+  body = b"".join(sections.values())
+  return header._HEAD.pack(header._MAGIC, len(text)) + text + body
+
+
+def _twice(fields):
+  fields["parameters"] = [*fields["parameters"], fields["parameters"][-1]]
+
+
+def _nest(fields):
+  last = fields["parameters"][-1]
+  more = {**last, "path": [*last["path"], "more"]}
+  fields["parameters"] = [*fields["parameters"], more]
 
 
 @pytest.mark.parametrize(
@@ -254,11 +271,14 @@ def _repack(payload, change):
     (lambda p: p[:20] + b"\xff" + p[21:], "header is damaged"),
     (lambda p: p[:-4000] + bytes(4000), "damaged|hash|module"),
     (lambda p: _repack(p, lambda f: f.update(version=99)), "trace the Program"),
-    (lambda p: _repack(p, lambda f: f.update(time=9)), "apply takes"),
+    (lambda p: _repack(p, lambda f: f.update(batch=9)), r"apply\.8 takes"),
+    (lambda p: _repack(p, lambda f: f.update(times=[8, 9])), "has sections"),
     (lambda p: _repack(p, lambda f: f.update(platform="tpu")), "for tpu"),
     (lambda p: _repack(p, lambda f: f.update(artifact_hash="0")), "hash is 0"),
     (lambda p: _repack(p, lambda f: f.pop("dim")), "header is damaged"),
     (lambda p: _repack(p, lambda f: f.update(parameters=[])), "takes|returns"),
+    (lambda p: _repack(p, _twice), "names a parameter twice"),
+    (lambda p: _repack(p, _nest), "do not nest"),
   ],
 )
 def test_load_refuses_damage(payload, damage, message):
@@ -274,7 +294,7 @@ def test_load_refuses_calls_off_the_list(payload, monkeypatch):
   )
   allowed = artifact.trace(build(source), Config(), **SHAPE)
   artifact.load(allowed)
-  monkeypatch.setitem(artifact.CUSTOM_CALLS, "cpu", frozenset({"Sharding"}))
+  monkeypatch.setitem(exported.CUSTOM_CALLS, "cpu", frozenset({"Sharding"}))
   with pytest.raises(artifact.ArtifactError, match="lapack_strsm_ffi"):
     artifact.load(allowed)
   artifact.load(payload)
@@ -289,13 +309,13 @@ def test_fingerprint_sees_through_calls_and_loops():
     return lambda x: jax.lax.scan(lambda c, _: (step(c), None), x, length=3)[0]
 
   def name(f):
-    return fingerprint.Module(text(f)).outputs(["x"])
+    return fingerprint.outputs(stablehlo.Module(text(f)), ["x"])
 
   helper = jax.jit(lambda c: jnp.sin(c) * 2)
   other = jax.jit(lambda c: jnp.sin(c) * 3)
   assert name(loop(helper)) == name(loop(jax.jit(lambda z: jnp.sin(z) * 2)))
   assert name(loop(helper)) != name(loop(other))
   with pytest.raises(ValueError, match="arguments"):
-    fingerprint.Module(text(jnp.sin)).outputs([])
+    fingerprint.outputs(stablehlo.Module(text(jnp.sin)), [])
   with pytest.raises(ValueError, match="not a StableHLO module"):
-    fingerprint.Module("nonsense")
+    stablehlo.Module("nonsense")

@@ -94,7 +94,9 @@ def test_measures_a_program_in_worker_processes(run):
     "quick",
     (0,),
   )
+  # What the untrusted stage said of itself stands under its name alone.
   assert result.report["parameters"] == 7
+  assert result.report["trace"]["parameters"] == 8
   assert result.report["purpose"] == "search"
   assert result.report["ratio"] == "inf"  # kept, in a form a record can hold
   assert result.report["jax"] is False
@@ -109,7 +111,7 @@ def test_measures_a_program_in_worker_processes(run):
   assert artifact.hash == result.artifact
   assert json.loads(run.records.get_bytes(artifact.blob))["score"] == 1.5
   assert not (run.folder / "scratch" / task.id).exists()
-  assert (run.folder / "notes").read_text() == "trace\ntrain\n"
+  assert (run.folder / "notes").read_text() == "trace\ncheck\ntrain\n"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,8 @@ def test_equal_artifacts_are_measured_once(run):
   second = run.propose(2, score=2.0, notes=str(notes), comment="two")
   assert first.program != second.program
   run.settle(engineer)
-  assert notes.read_text().split() == ["trace", "train", "trace"]
+  making = ["trace", "check"]
+  assert notes.read_text().split() == [*making, "train", *making]
   a, b = run.result(first), run.result(second)
   assert b.status == "ok"
   assert b.copied_from == first.id
@@ -173,8 +176,8 @@ def test_equal_artifacts_are_measured_once(run):
   run.records.put(pair, repeat)
   run.settle(engineer)
   # A repeat begins at the source: it checks the tracing too.
-  after = notes.read_text().split()[3:]
-  assert sorted(after) == ["trace", "train", "train"]
+  after = notes.read_text().split()[5:]
+  assert sorted(after) == ["check", "trace", "train", "train"]
   assert run.result(pair).metrics[0]["loss"] == pytest.approx(2.03)
   assert run.result(repeat).copied_from == ""
 
@@ -182,7 +185,7 @@ def test_equal_artifacts_are_measured_once(run):
 def test_an_artifact_is_made_once_by_all_the_stages_before_it(run):
   notes = run.folder / "notes"
   task = run.propose(0, author="baseline", score=2.0, notes=str(notes))
-  run.settle(run.engineer(inline=1, track=toy_track.CheckedTrack()))
+  run.settle(run.engineer(inline=1, track=toy_track.ToyTrack()))
   results = run.view.results_of[task.program]
   assert [r.rung for r in results] == ["quick", "explore"]
   assert len({r.artifact for r in results}) == 1

@@ -41,11 +41,8 @@ def trace(request):
   text = json.dumps(computation, sort_keys=True)
   return StageReply(
     payload=text.encode(),
-    report={
-      "artifact_hash": hashlib.sha256(text.encode()).hexdigest()[:32],
-      "parameters": 7,
-      "platform": "cpu",
-    },
+    # Lies: what an untrusted stage says is kept under its name.
+    report={"artifact_hash": "0", "parameters": 8, "ratio": 0.0},
   )
 
 
@@ -54,7 +51,10 @@ def check(request):
   assert request.source == ""
   _note(json.loads(request.payload), "check")
   name = hashlib.sha256(request.payload).hexdigest()[:32]
-  return StageReply(payload=request.payload, report={"artifact_hash": name})
+  return StageReply(
+    payload=request.payload,
+    report={"artifact_hash": name, "parameters": 7, "platform": "cpu"},
+  )
 
 
 def train(request):
@@ -112,7 +112,8 @@ class ToyTrack:
   brief = ""
   space = None
   stages = (
-    Stage("trace", "toy_track:trace", trusted=False, makes_artifact=True),
+    Stage("trace", "toy_track:trace", trusted=False),
+    Stage("check", "toy_track:check", trusted=True, makes_artifact=True),
     Stage("train", "toy_track:train", trusted=True, preload=("numpy",)),
   )
 
@@ -167,14 +168,6 @@ class SpaceTrack(ToyTrack):
       source = self.space.render(genome)
       made.append(Baseline(f"score-{score:g}", source, "Plain.", genome))
     return tuple(made)
-
-
-class CheckedTrack(ToyTrack):
-  stages = (
-    Stage("trace", "toy_track:trace", trusted=False),
-    Stage("check", "toy_track:check", trusted=True, makes_artifact=True),
-    Stage("train", "toy_track:train", trusted=True),
-  )
 
 
 def settings(workers=1, attempts=2, ttl=2.0, deadline=20.0, promote=0.5):

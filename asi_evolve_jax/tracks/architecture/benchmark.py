@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from asi_evolve_jax.evaluation.stages import StageRequest
 from asi_evolve_jax.programs.source import program_id
-from asi_evolve_jax.settings import plain
-from asi_evolve_jax.tracks.architecture import harness, trace
+from asi_evolve_jax.tracks.architecture import harness, pipeline
 from asi_evolve_jax.tracks.architecture.baselines import baselines
 from asi_evolve_jax.tracks.architecture.options import (
   ModelOptions,
@@ -58,13 +56,11 @@ def _row(
   name: str, source: str, options: StageOptions, steps: int
 ) -> dict[str, Any]:
   # The way of every candidate: gates, Artifact, training.
-  traced = trace.run(
-    StageRequest(source, b"", (), plain(options), "", "", 600.0)
-  )
-  if traced.status != "ok":
-    raise ValueError(f"{name} fails at {traced.gate}: {traced.error}")
-  trainer, _ = harness.make_trainer(traced.payload, options)
-  flops = 3 * traced.report["flops_per_token"]
+  made = pipeline.make_artifact(source, options)
+  if made.status != "ok":
+    raise ValueError(f"{name} fails at {made.gate}: {made.error}")
+  trainer, _ = harness.make_trainer(made.payload, options)
+  flops = 3 * made.report["flops_per_token"]
   speed = benchmark.bench_train(trainer, flops, steps)
   return {
     "mixer": name,

@@ -3,6 +3,9 @@
 class TokenMixer(nnx.Module):
   def __init__(self, config: MixerConfig, *, rngs: nnx.Rngs): ...
   def __call__(self, x, ctx: MixerContext): ...  # [batch, time, dim]
+  # Optional, both or none: the same token by token.
+  def init_state(self, batch: int): ...  # a pytree of arrays
+  def step(self, x, state, ctx): ...  # [batch, dim] -> the same, next state
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 
 from asi_evolve_jax.models.language_model import LMConfig
 from asi_evolve_jax.models.sizes import match_mlp_width, parameter_count
-from asi_evolve_jax.programs.artifact import (
+from asi_evolve_jax.programs.traceable import (
   MixerContext,
   Traceable,
   parameter_total,

@@ -5,8 +5,7 @@ kernel, of pallas_kernels or of its own, instead of the XLA form. Two questions
 can be answered without the hardware: whether both compute the same, and
 whether the kernel compiles for it.
 
-The functions take and give Artifacts, so tracing (which runs a candidate's
-Python) and judging (which does not) can be in different processes.
+They judge Artifacts, made elsewhere (forms.py says which).
 """
 
 from __future__ import annotations
@@ -20,55 +19,11 @@ from asi_evolve_jax.evaluation.gates import Rejected
 from asi_evolve_jax.programs import artifact
 from asi_evolve_jax.programs.preflight import preflight
 from asi_evolve_jax.tracks.architecture.probe import Probe
-from pallas_kernels import compiling_for
 from pallas_kernels.ahead_of_time.compiler import NotCheckedError
 
-BATCH = 2  # a kernel may mix its rows up
-# Blocks of a kernel must meet at least once: some hold 64 tokens.
-_LEAST_TIME = 128
 # Gradients far smaller than the largest are what is left of terms that cancel:
 # below this share of it they count on its scale.
 _SMALL = 1 / 32
-
-
-def probe_time(chunk: int, longest: int) -> int:
-  """Returns the tokens at which forms are compared.
-
-  Args:
-    chunk: tokens a chunk of the mixer's config.
-    longest: tokens of the rung, a multiple of `chunk`.
-  """
-  wanted = max(2 * chunk, _LEAST_TIME)
-  return min(longest, -(-wanted // chunk) * chunk)
-
-
-def trace_kernels(
-  mixer: artifact.Traceable,
-  target: str,
-  *,
-  time: int,
-  dtype: Any,
-  platform: str,
-) -> bytes:
-  """Exports what a mixer computes on `target`, to run on `platform`.
-
-  Its kernels become the plain operations that they stand for. Runs the
-  candidate's Python.
-
-  Args:
-    mixer: the candidate.
-    target: "tpu" or "cuda".
-    time: tokens, from `probe_time`.
-    dtype: of the activations.
-    platform: of this process.
-
-  Raises:
-    ArtifactError: as `artifact.trace` does.
-  """
-  with compiling_for(target, interpret=True):
-    return artifact.trace(
-      mixer, batch=BATCH, time=time, dtype=dtype, platform=platform
-    )
 
 
 def check_forms(plain: artifact.LoadedMixer, kernel: artifact.LoadedMixer):
@@ -80,7 +35,7 @@ def check_forms(plain: artifact.LoadedMixer, kernel: artifact.LoadedMixer):
 
   Args:
     plain: as this platform runs it.
-    kernel: from `trace_kernels`, at the same shape.
+    kernel: with its kernels as plain operations, at the same shape.
 
   Raises:
     Rejected: names what differs, where and by how much.
@@ -158,13 +113,8 @@ def check_compiles(
 
 
 def _results(mixer: artifact.LoadedMixer) -> dict[str, np.ndarray]:
-  probe = Probe(mixer)
-  results = probe.results(probe.x, moved=True)
-  return {
-    name: np.asarray(value, np.float64)
-    for name, value in results.items()
-    if not name.startswith("the initial")
-  }
+  results = Probe(mixer).moved_results()
+  return {name: np.asarray(v, np.float64) for name, v in results.items()}
 
 
 def _size(x: np.ndarray) -> float:

@@ -14,7 +14,8 @@ from typing import Any
 from asi_evolve_jax.settings import SettingsError, from_config, plain
 from asi_evolve_jax.training.synthetic.registry import TASKS
 
-PLATFORMS = ("cpu", "tpu", "cuda")
+CPU = "cpu"
+PLATFORMS = (CPU, "tpu", "cuda")
 # Tokens a chunk that suit the operators of pallas_kernels: on CPUs by
 # docs/results/kernels_cpu.md, on TPUs by docs/results/kernels_tpu.md, on GPUs
 # the rows of a warp group's product.
@@ -104,6 +105,8 @@ class RungOptions:
       score as `dev/<task>`; may guide the search.
     generalisation: what verify alone measures, as `gen/<task>`.
     checkpoint_s: seconds between checkpoints; 0: none.
+    more_times: further lengths in tokens, multiples of `time`, at which the
+      Artifact can run too.
     model: fields of ModelOptions that differ at this rung.
   """
 
@@ -120,6 +123,7 @@ class RungOptions:
   development: dict[str, int] = dataclasses.field(default_factory=dict)
   generalisation: Generalisation = Generalisation()
   checkpoint_s: float = 20.0
+  more_times: tuple[int, ...] = ()
   model: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
@@ -131,6 +135,12 @@ class RungOptions:
         f"the rung's learning rates are {self.rates}: make them positive, each "
         "given once."
       )
+    for time in self.more_times:
+      if time < self.time or time % self.time:
+        raise SettingsError(
+          f"the rung's options.more_times holds {time}: use multiples of "
+          f"options.time, {self.time}."
+        )
     _check_tasks(self.development, self.time, "development")
     _check_tasks(self.generalisation.tasks, self.time, "generalisation.tasks")
 
@@ -222,25 +232,6 @@ class TrackOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StopOptions:
-  """The reference's curve that a candidate must keep up with.
-
-  Attributes:
-    reference: its name.
-    steps: done at its evaluations.
-    scores: there, bits a byte, mean over its seeds.
-    margin: bits a byte that one may be behind.
-    after: steps before which nobody stops.
-  """
-
-  reference: str
-  steps: tuple[int, ...]
-  scores: tuple[float, ...]
-  margin: float
-  after: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class StageOptions:
   """`StageRequest.options` of this track, as the stages read them.
 
@@ -257,7 +248,7 @@ class StageOptions:
       weight is 0.
     rung: its name.
     purpose: of the Task.
-    stop: when to stop early; None: never.
+    program: id of the Program.
   """
 
   model: ModelOptions
@@ -271,7 +262,7 @@ class StageOptions:
   step_time_source: str = ""
   rung: str = ""
   purpose: str = "search"
-  stop: StopOptions | None = None
+  program: str = ""
 
   def __post_init__(self) -> None:
     if not self.model.chunk_size:
@@ -279,6 +270,23 @@ class StageOptions:
         "model.chunk_size is 0, which read_rung or with_chunk replaces by what "
         "suits the platform: call one of them first."
       )
+
+  def kept_lengths(self) -> tuple[int, ...]:
+    """Returns the lengths [tokens] of the Artifact, its own first."""
+    return tuple(dict.fromkeys((self.run.time, *self.run.more_times)))
+
+  def growing_lengths(self) -> tuple[int, int, int]:
+    """Returns three lengths [tokens], each twice the one before.
+
+    From the first of them on a quadratic part shows beside the projections.
+    """
+    time = self.run.time
+    start = time * -(-2 * self.model.dim // time)
+    return start, 2 * start, 4 * start
+
+  def lengths(self) -> tuple[int, ...]:
+    """Returns all lengths [tokens] to trace, the Artifact's own first."""
+    return tuple(dict.fromkeys((*self.kept_lengths(), *self.growing_lengths())))
 
 
 def read_rung(

@@ -1,18 +1,21 @@
 """Runs an exported mixer on small inputs, for the gates that need numbers.
 
 Compiling is most of what a check costs, so everything goes through one
-function, compiled with XLA's optimisations off: six times faster to make and
-some three times slower to run, for a handful of runs.
+function a length, compiled with XLA's optimisations off: six times faster to
+make and some three times slower to run, for a handful of runs.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from asi_evolve_jax.programs.artifact import LoadedMixer
 
@@ -27,71 +30,150 @@ _FAST_COMPILE: dict[str, bool | str] = {
 _JITTER = 0.1
 # Over what the normalised residual stream brings.
 _LARGE = 10.0
+# Different tokens in an input: as in training, the same vectors come again.
+_TOKENS = 64
+_DEPTH = np.float32(0.5)
+INPUT = "the input"
 
 
 class Probe:
-  """A mixer at its own initialisation and at one moved a little.
+  """A mixer at its own initialisation and at parameters moved a little.
 
   Attributes:
-    x, other: [batch, time, dim] independent inputs of unit variance.
+    x, other: [batch, time, dim] independent inputs of unit variance, each of
+      few different vectors, as normalised embeddings are.
+    point: the moved parameters and x, by name, for checks of derivatives.
   """
 
   def __init__(self, mixer: LoadedMixer, seed: int = 0):
-    header = mixer.header
+    self._mixer = mixer
+    self._dtype = jnp.dtype(mixer.header.dtype)
+    self.rng = np.random.default_rng(seed)
+    self.x = self.input(mixer.header.time)
+    self.other = self.input(mixer.header.time)
     key = jax.random.key_data(jax.random.key(seed))
-    rng = np.random.default_rng(seed)
-    shape = (header.batch, header.time, header.dim)
-    self._dtype = jnp.dtype(header.dtype)
-    self.x = rng.standard_normal(shape).astype(self._dtype)
-    self.other = rng.standard_normal(shape).astype(self._dtype)
-
-    def value_and_pullback(
-      params: Mapping[str, Any], x: jax.Array, depth: jax.Array, dy: jax.Array
-    ) -> tuple[jax.Array, Any, jax.Array]:
-      y, pull = jax.vjp(lambda p, x: mixer.apply(p, x, depth), params, x)
-      return y, *pull(dy)
-
     start = _compile(mixer.init, key)(key)
     self._start = jax.tree.map(np.asarray, start)
-    self._moved = jax.tree.map(lambda p: _jitter(p, rng), self._start)
-    self._run = _compile(
-      value_and_pullback, mixer.params, self.x, np.float32(0), self.x
-    )
+    self._moved = jax.tree.map(lambda p: _jitter(p, self.rng), self._start)
+    leaves, self._tree = jax.tree_util.tree_flatten_with_path(self._moved)
+    self._names = [".".join(e.key for e in path) for path, _ in leaves]
+    self.point = {
+      **dict(zip(self._names, [leaf for _, leaf in leaves], strict=True)),
+      INPUT: self.x,
+    }
 
-  def results(
-    self, x: np.ndarray, *, moved: bool = False
-  ) -> dict[str, np.ndarray]:
+  def input(self, time: int) -> np.ndarray:
+    """Returns a new x [batch, time, dim]."""
+    header = self._mixer.header
+    table = self.rng.standard_normal((_TOKENS, header.dim))
+    tokens = self.rng.integers(0, _TOKENS, (header.batch, time))
+    return table[tokens].astype(self._dtype)
+
+  def normal(self) -> np.ndarray:
+    """Returns new normal numbers of the shape of x."""
+    return self.rng.standard_normal(self.x.shape).astype(self._dtype)
+
+  def results(self, x: np.ndarray) -> dict[str, np.ndarray]:
     """Returns y and all gradients at initialisation, in the first layer.
 
-    Or, `moved`, at the moved parameters in the middle.
+    Args:
+      x: [batch, time, dim] at any length of the Artifact.
     """
-    start = self._moved if moved else self._start
-    depth = np.float32(0.5 if moved else 0)
-    y, params, dx = self._run(start, x, depth, self.other)
-    leaves, _ = jax.tree_util.tree_flatten_with_path((self._start, params))
-    names = [".".join(e.key for e in path[1:]) for path, _ in leaves]
-    half = len(leaves) // 2
-    values = {
-      f"the initial {name}": np.asarray(leaf)
-      for name, (_, leaf) in zip(names[:half], leaves[:half], strict=True)
+    dy = np.resize(self.other, x.shape)
+    y, params, dx = self._run(x.shape[1])(self._start, x, np.float32(0), dy)
+    start = jax.tree.leaves(self._start)
+    return {
+      **{
+        f"the initial {name}": leaf
+        for name, leaf in zip(self._names, start, strict=True)
+      },
+      **self._named(y, params, dx),
     }
-    values["the result"] = np.asarray(y)
-    for name, (_, leaf) in zip(names[half:], leaves[half:], strict=True):
-      values[f"the gradient of {name}"] = np.asarray(leaf)
-    values["the gradient of the input"] = np.asarray(dx)
-    return values
 
   def forward(self, x: np.ndarray) -> np.ndarray:
     """Returns y [batch, time, dim] at the moved parameters."""
-    y, _, _ = self._run(self._moved, x, np.float32(0.5), np.zeros_like(x))
-    return np.asarray(y)
+    return self.value({**self.point, INPUT: x})
 
   def pullback(self, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """Returns the cotangent of x at the moved parameters."""
-    _, _, dx = self._run(
-      self._moved, x, np.float32(0.5), dy.astype(self._dtype)
+    return self.gradients({**self.point, INPUT: x}, dy)[INPUT]
+
+  def parameter_gradients(
+    self, x: np.ndarray, dy: np.ndarray
+  ) -> dict[str, np.ndarray]:
+    """Returns the cotangents of the moved parameters by name."""
+    found = self.gradients({**self.point, INPUT: x}, dy)
+    del found[INPUT]
+    return found
+
+  def value(self, point: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns y at any point."""
+    x = point[INPUT]
+    y, _, _ = self._run(x.shape[1])(
+      self._nested(point), x, _DEPTH, np.zeros_like(x)
     )
-    return np.asarray(dx)
+    return np.asarray(y)
+
+  def gradients(
+    self, point: Mapping[str, np.ndarray], dy: np.ndarray
+  ) -> dict[str, np.ndarray]:
+    """Returns the cotangents of all that `point` holds."""
+    x = point[INPUT]
+    _, params, dx = self._run(x.shape[1])(
+      self._nested(point), x, _DEPTH, dy.astype(self._dtype)
+    )
+    leaves = map(np.asarray, jax.tree.leaves(params))
+    return {
+      **dict(zip(self._names, leaves, strict=True)),
+      INPUT: np.asarray(dx),
+    }
+
+  def recurrent(self) -> np.ndarray:
+    """Returns y for x [batch, time, dim], computed token by token."""
+    mixer = self._mixer
+
+    def run(params: Any, x: jax.Array) -> jax.Array:
+      def step(state: Any, token: jax.Array) -> Any:
+        y, state = mixer.step(params, token, jnp.asarray(_DEPTH), state)
+        return state, y
+
+      _, y = jax.lax.scan(step, mixer.init_state(params), x.swapaxes(0, 1))
+      return y.swapaxes(0, 1)
+
+    return np.asarray(_compile(run, self._moved, self.x)(self._moved, self.x))
+
+  def moved_results(self) -> dict[str, np.ndarray]:
+    """Returns y and all gradients at the moved parameters, in the middle."""
+    run = self._run(self.x.shape[1])
+    return self._named(*run(self._moved, self.x, _DEPTH, self.other))
+
+  def sharded(self) -> tuple[int, dict[str, np.ndarray]]:
+    """Returns the number of devices, and `moved_results` spread over them.
+
+    The batch is split, and of every parameter its largest axis that divides,
+    as fully sharded training does. One device: there are no more, or the batch
+    does not divide.
+    """
+    count = math.gcd(jax.device_count(), self.x.shape[0])
+    mesh = Mesh(
+      np.array(jax.devices()[:count]), ("fsdp",), axis_types=(AxisType.Auto,)
+    )
+
+    def split(shape: tuple[int, ...]) -> NamedSharding:
+      spec: list[str | None] = [None] * len(shape)
+      fitting = [i for i, n in enumerate(shape) if n % count == 0]
+      if fitting:
+        spec[max(fitting, key=lambda i: shape[i])] = "fsdp"
+      return NamedSharding(mesh, PartitionSpec(*spec))
+
+    params = jax.tree.map(
+      lambda p: jax.device_put(p, split(p.shape)), self._moved
+    )
+    batch = NamedSharding(mesh, PartitionSpec("fsdp"))
+    x, dy = (jax.device_put(a, batch) for a in (self.x, self.other))
+    depth = jax.device_put(_DEPTH, NamedSharding(mesh, PartitionSpec()))
+    run = _compile(self._value_and_pullback, params, x, depth, dy)
+    return count, self._named(*run(params, x, depth, dy))
 
   def inputs(self) -> dict[str, np.ndarray]:
     """Returns inputs that a mixer must survive, by what they are."""
@@ -103,6 +185,30 @@ class Probe:
       ),
       "a sequence of equal tokens": repeated,
       "inputs that are all zero": np.zeros_like(self.x),
+    }
+
+  def _value_and_pullback(
+    self, params: Any, x: jax.Array, depth: jax.Array, dy: jax.Array
+  ) -> tuple[jax.Array, Any, jax.Array]:
+    y, pull = jax.vjp(lambda p, x: self._mixer.apply(p, x, depth), params, x)
+    return y, *pull(dy)
+
+  @functools.cache  # noqa: B019  (a Probe lives as long as its process)
+  def _run(self, time: int) -> Any:
+    header = self._mixer.header
+    x = jax.ShapeDtypeStruct((header.batch, time, header.dim), self._dtype)
+    depth = jax.ShapeDtypeStruct((), jnp.float32)
+    return _compile(self._value_and_pullback, self._mixer.params, x, depth, x)
+
+  def _nested(self, point: Mapping[str, np.ndarray]) -> Any:
+    return jax.tree.unflatten(self._tree, [point[name] for name in self._names])
+
+  def _named(self, y: Any, params: Any, dx: Any) -> dict[str, np.ndarray]:
+    leaves = zip(self._names, jax.tree.leaves(params), strict=True)
+    return {
+      "the result": np.asarray(y),
+      **{f"the gradient of {name}": np.asarray(leaf) for name, leaf in leaves},
+      f"the gradient of {INPUT}": np.asarray(dx),
     }
 
 

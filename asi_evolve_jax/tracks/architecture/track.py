@@ -37,7 +37,7 @@ from asi_evolve_jax.training.synthetic.registry import TASKS
 _ROOM = "asi_evolve_jax.tracks.architecture"
 # Part of every shape key: raise it when the contract or a gate changes, so
 # that Programs are traced and judged again.
-_CONTRACT_VERSION = 1
+_CONTRACT_VERSION = 2
 
 
 class ArchitectureTrack:
@@ -54,7 +54,6 @@ class ArchitectureTrack:
       name="trace",
       entry=f"{_ROOM}.trace:run",
       trusted=False,
-      makes_artifact=True,
       preload=(
         f"{_ROOM}.trace",
         "pallas_kernels.delta_rule",
@@ -62,14 +61,22 @@ class ArchitectureTrack:
         "pallas_kernels.linear_attention",
         "pallas_kernels.short_conv",
       ),
-      budget=0.3,
+      budget=0.2,
+    ),
+    Stage(
+      name="judge",
+      entry=f"{_ROOM}.judge:run",
+      trusted=True,
+      makes_artifact=True,
+      preload=(f"{_ROOM}.judge",),
+      budget=0.2,
     ),
     Stage(
       name="train",
       entry=f"{_ROOM}.train:run",
       trusted=True,
       preload=(f"{_ROOM}.train",),
-      budget=0.6,
+      budget=0.5,
       reads=("search",),
     ),
     Stage(
@@ -120,15 +127,13 @@ class ArchitectureTrack:
   def shape_key(self, rung: RungSettings, purpose: str = SEARCH) -> str:
     """Names all that an Artifact and its gates depend on beside the Program."""
     options = self._stage_options(rung)
-    # What was judged for the search is judged again where more is asked.
-    more = (
-      [options.preflight] if purpose == VERIFY and options.preflight else []
-    )
+    # What was judged for the search is judged again, by more gates.
+    more = [VERIFY, options.preflight] if purpose == VERIFY else []
     return digest(
       _CONTRACT_VERSION,
       plain(options.model),
       options.run.batch,
-      options.run.time,
+      options.kept_lengths(),
       options.platform,
       program_id(options.reference_source),
       *([True] if options.check_kernels else []),

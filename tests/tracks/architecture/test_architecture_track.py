@@ -67,6 +67,8 @@ def test_shape_key_names_what_an_artifact_depends_on():
   assert key(rung(batch=8, steps=999, lr=0.1)) == base
   assert track(corpus={"name": "mix-v1"}).shape_key(rung(batch=8)) == base
   assert key(rung(batch=4)) != base
+  assert key(rung(batch=8, time=128, more_times=(512,))) != base
+  assert key(rung(batch=8), "verify") != base
   assert key(rung(time=256)) != base
   assert key(rung(model={"layers": 3})) != base
   assert track(platform="tpu").shape_key(rung(batch=8)) != base

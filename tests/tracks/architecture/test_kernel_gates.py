@@ -6,17 +6,18 @@ import pytest
 from mixer_sources import spoil
 
 from asi_evolve_jax.evaluation import gates
-from asi_evolve_jax.evaluation.stages import StageRequest
 from asi_evolve_jax.programs import artifact
-from asi_evolve_jax.settings import plain
-from asi_evolve_jax.tracks.architecture import contract, kernel_gates, trace
+from asi_evolve_jax.programs.traceable import Traceable
+from asi_evolve_jax.tracks.architecture import contract, kernel_gates, pipeline
 from asi_evolve_jax.tracks.architecture.baselines import baselines
 from asi_evolve_jax.tracks.architecture.examples import own_kernel
+from asi_evolve_jax.tracks.architecture.forms import probe_time
 from asi_evolve_jax.tracks.architecture.options import (
   ModelOptions,
   RungOptions,
   StageOptions,
 )
+from pallas_kernels import compiling_for
 
 TIME = 32
 MODEL = ModelOptions(dim=16, layers=1, heads=1, chunk_size=16)
@@ -28,10 +29,10 @@ with open(own_kernel.__file__) as f:
 def forms(source):
   """Returns a Program's mixer without its kernel and with it, interpreted."""
   mixer = contract.execute(source).TokenMixer
-  subject = artifact.Traceable(mixer, contract.mixer_config(MODEL))
-  sizes = {"time": TIME, "dtype": "float32", "platform": "cpu"}
-  one = artifact.trace(subject, batch=kernel_gates.BATCH, **sizes)
-  two = kernel_gates.trace_kernels(subject, "tpu", **sizes)
+  subject = Traceable(mixer, contract.mixer_config(MODEL))
+  one = artifact.trace(subject, batch=2, time=TIME)
+  with compiling_for("tpu", interpret=True):
+    two = artifact.trace(subject, batch=2, time=TIME)
   return artifact.load(one), artifact.load(two)
 
 
@@ -90,7 +91,7 @@ def test_operators_have_one_meaning(name):
   [(16, 256, 128), (16, 64, 64), (128, 1024, 256), (1, 100, 100)],
 )
 def test_forms_are_compared_over_several_blocks(chunk, longest, time):
-  assert kernel_gates.probe_time(chunk, longest) == time
+  assert probe_time(chunk, longest) == time
 
 
 def verdict(source, **changes):
@@ -100,9 +101,7 @@ def verdict(source, **changes):
     reference_source=OWN,
     **changes,
   )
-  return trace.run(
-    StageRequest(source, b"", (0,), plain(made), "", "", deadline_s=600.0)
-  )
+  return pipeline.make_artifact(source, made)
 
 
 @pytest.mark.slow
@@ -128,7 +127,7 @@ def test_a_kernel_that_does_not_lower_for_tpus_is_refused():
   kernel_gates.check_forms(*forms(sort))
   wanted = {"preflight": ("v5e:2x2",), "purpose": "verify"}
   reply = verdict(sort, **wanted)
-  assert (reply.status, reply.gate) == ("rejected", "target")
+  assert (reply.status, reply.gate) == ("rejected", "export")
   assert "sort" in reply.error
 
 

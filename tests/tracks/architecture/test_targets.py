@@ -7,15 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asi_evolve_jax.evaluation.stages import StageRequest
 from asi_evolve_jax.programs import artifact, preflight
 from asi_evolve_jax.programs.source import program_id
-from asi_evolve_jax.settings import plain
-from asi_evolve_jax.tracks.architecture import trace
+from asi_evolve_jax.tracks.architecture import pipeline
 from asi_evolve_jax.tracks.architecture.baselines import baselines
 from asi_evolve_jax.tracks.architecture.examples import own_kernel
 from asi_evolve_jax.tracks.architecture.options import (
-  CorpusOptions,
   ModelOptions,
   RungOptions,
   StageOptions,
@@ -34,13 +31,11 @@ def traced(name, platform):
       dim=128, layers=2, heads=1, mlp_ratio=4.0, chunk_size=32
     ),
     run=RungOptions(batch=2, time=64),
-    corpus=CorpusOptions(),
     reference_source=SOURCES["deltanet"],
     yardsticks=(program_id(SOURCES["softmax"]),),
     platform=platform,
   )
-  request = StageRequest(SOURCES[name], b"", (), plain(options), "", "", 600.0)
-  reply = trace.run(request)
+  reply = pipeline.make_artifact(SOURCES[name], options)
   assert reply.status == "ok", (reply.gate, reply.error)
   return reply.payload
 

@@ -1,6 +1,9 @@
+"""Which gate refuses what, from source to Artifact."""
+
 import re
 
 import pytest
+from judging import DIM, LAYERS, TIME, options, run
 from mixer_sources import GOOD, SOFTMAX, spoil
 
 from asi_evolve_jax.evaluation.stages import StageRequest
@@ -8,49 +11,7 @@ from asi_evolve_jax.models.sizes import parameter_count
 from asi_evolve_jax.programs import artifact
 from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.settings import plain
-from asi_evolve_jax.tracks.architecture import contract, trace
-from asi_evolve_jax.tracks.architecture.options import (
-  CorpusOptions,
-  ModelOptions,
-  RungOptions,
-  StageOptions,
-  read_stage,
-)
-
-DIM, LAYERS, BATCH, TIME = 16, 2, 2, 32
-
-
-def options(**changes):
-  model = ModelOptions(
-    dim=DIM,
-    layers=LAYERS,
-    heads=2,
-    vocab=64,
-    chunk_size=8,
-    **changes.pop("model", {}),
-  )
-  made = StageOptions(
-    model=model,
-    run=RungOptions(batch=BATCH, time=TIME),
-    corpus=CorpusOptions(),
-    reference_source=GOOD,
-    **changes,
-  )
-  return plain(made)
-
-
-def run(source, **changes):
-  return trace.run(
-    StageRequest(
-      source=source,
-      payload=b"",
-      seeds=(0,),
-      options=options(**changes),
-      scratch="",
-      cache="",
-      deadline_s=60.0,
-    )
-  )
+from asi_evolve_jax.tracks.architecture import contract, judge, trace
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +29,7 @@ def test_a_good_program_becomes_an_artifact(good):
   assert report["parameters"] == report["reference_parameters"]
   assert report["state_size"] == DIM
   assert report["platform"] == "cpu"
-  model = contract.model_config(read_stage(options()), per_layer)
+  model = contract.model_config(options(), per_layer)
   assert model.mlp_width == report["mlp_width"] == 2 * DIM
   assert report["parameters"] == parameter_count(model, per_layer)
   # Two projections, and the harness: more than these, less than twice.
@@ -77,10 +38,13 @@ def test_a_good_program_becomes_an_artifact(good):
 
 
 def test_gates_run_in_the_order_they_are_listed(good):
-  listed = [
-    g.name for g in trace.Candidate(GOOD, read_stage(options())).gates()
-  ]
+  listed = [g.name for g in judge.Case(b"", options()).gates()]
   assert list(good.report["gate_seconds"]) == listed
+  before = trace.run(
+    StageRequest(GOOD, b"", (), plain(options()), "", "", 60.0)
+  )
+  listed = [g.name for g in trace.Candidate(GOOD, options()).gates()]
+  assert list(before.report["gate_seconds"]) == listed
 
 
 RETURN = "    return y.astype(x.dtype)\n"

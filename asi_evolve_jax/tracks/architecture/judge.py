@@ -1,0 +1,325 @@
+"""The trusted stage that judges what trace.py sent, and makes the Artifact.
+
+It reads exported computations and never a candidate's Python: what they say
+about themselves is checked or computed again. What passes is the Artifact that
+trains, byte for byte what was judged.
+
+Longer Artifacts: `RungOptions.more_times` names further lengths, in tokens,
+that the Artifact keeps beside its own. `artifact.load(payload).apply` runs at
+all of `header.times`, with the same parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from asi_evolve_jax.evaluation import cost, derivative_gates, gates
+from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
+from asi_evolve_jax.models.sizes import forward_flops, parameter_count
+from asi_evolve_jax.programs import artifact, bundle
+from asi_evolve_jax.records.schema import VERIFY
+from asi_evolve_jax.tracks.architecture import contract, forms, kernel_gates
+from asi_evolve_jax.tracks.architecture.options import (
+  CPU,
+  StageOptions,
+  read_stage,
+)
+from asi_evolve_jax.tracks.architecture.probe import Probe
+
+# Of the mesh on which a sharded run is compared with one on a single device.
+_DEVICES = 8
+_COTANGENTS = 3
+
+
+def run(request: StageRequest) -> StageReply:
+  """Judges the bundle in `request.payload`; see the module.
+
+  Returns:
+    "ok" with the Artifact as payload, or "rejected" with the gate and what to
+    change. The report holds "artifact_hash", counts and costs, and
+    "gate_seconds".
+  """
+  options = read_stage(request.options)
+  _only_cpu(_DEVICES if options.purpose == VERIFY else 1)
+  case = Case(request.payload, options)
+  verdict = gates.judge(case.gates(), _explain)
+  report = {**case.report, "gate_seconds": verdict.seconds}
+  if not verdict.passed:
+    return StageReply(
+      status="rejected",
+      gate=verdict.gate,
+      error=verdict.message,
+      report=report,
+    )
+  return StageReply(payload=case.payload, report=report)
+
+
+def _explain(error: BaseException) -> str:
+  if isinstance(error, artifact.ArtifactError):
+    return str(error)
+  return f"{type(error).__name__}: {error}"
+
+
+def _only_cpu(devices: int) -> None:
+  """Keeps this process off accelerators, with so many CPU devices."""
+  try:
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", devices)
+  except RuntimeError:
+    pass  # JAX is in use here already: a test, not a worker
+
+
+class Case:
+  """One bundle on its way through the gates; each leaves what the next needs.
+
+  Attributes:
+    payload: the Artifact, after the gate "artifact".
+    report: what is known so far.
+  """
+
+  def __init__(self, payload: bytes, options: StageOptions):
+    self.payload = b""
+    self.report: dict[str, Any] = {"platform": options.platform}
+    self._bundle = payload
+    self._options = options
+    self._forms = forms.forms(options)
+    self._data: dict[str, bytes] = {}
+
+  def _kernel_gates(self) -> Iterator[gates.Gate]:
+    if forms.KERNELS in self._forms:
+      yield gates.Gate(
+        "kernels",
+        "its kernels compute what its form without them does",
+        self._check_kernels,
+      )
+    if forms.check_target(self._options):
+      yield gates.Gate(
+        "target",
+        "it compiles for the TPU topologies of the config",
+        self._check_target,
+      )
+
+  def _dear_gates(self) -> Iterator[gates.Gate]:
+    if self._options.purpose == VERIFY:
+      yield gates.Gate(
+        "long",
+        "result and gradients are finite at the longest length too",
+        self._check_long,
+      )
+      yield gates.Gate(
+        "sharding",
+        "results and gradients on eight devices are those on one",
+        self._check_sharding,
+      )
+
+  def gates(self) -> tuple[gates.Gate, ...]:
+    """Returns the gates of this stage, cheapest first."""
+    return (
+      gates.Gate(
+        "artifact",
+        "what was exported is whole, at the right shapes, and calls nothing",
+        self._check_artifact,
+      ),
+      gates.Gate(
+        "parameters",
+        "some MLP width brings the model to the reference's parameters",
+        self._check_parameters,
+      ),
+      gates.Gate(
+        "cost",
+        "FLOPs and bytes, forwards and backwards, grow linearly with time",
+        self._check_cost,
+      ),
+      gates.Gate(
+        "finite",
+        "result and gradients are finite, for large and for zero inputs too",
+        self._check_finite,
+      ),
+      gates.Gate(
+        "purity",
+        "two calls agree bit for bit",
+        self._check_purity,
+      ),
+      gates.Gate(
+        "batch",
+        "sequences of a batch do not depend on each other",
+        self._check_batch,
+      ),
+      gates.Gate(
+        "positions",
+        "no parameter is a table over positions",
+        self._check_positions,
+      ),
+      gates.Gate(
+        "causality",
+        "no position depends on a later one, in value or in gradient",
+        self._check_causality,
+      ),
+      gates.Gate(
+        "recurrence",
+        "init_state and step, where there are, give what the whole gives",
+        self._check_recurrence,
+      ),
+      gates.Gate(
+        "derivative",
+        "the gradients are those that finite differences give",
+        self._check_derivative,
+      ),
+      *self._kernel_gates(),
+      *self._dear_gates(),
+    )
+
+  def _check_artifact(self) -> None:
+    self._data = bundle.unpack(self._bundle)
+    if set(self._data) != set(self._forms):
+      raise gates.Rejected(f"the bundle holds the forms {sorted(self._data)}.")
+    self._mixer = self._load(CPU)
+    platform = self._options.platform
+    form = self._data[platform]
+    if platform != CPU:
+      self._load(platform)
+    self.payload = artifact.keep(form, self._options.kept_lengths())
+    header = artifact.read_header(self.payload)
+    self.report |= {
+      "artifact_hash": header.artifact_hash,
+      "artifact_bytes": len(self.payload),
+      "mixer_parameters": header.parameter_count,
+    }
+
+  def _load(self, name: str) -> artifact.LoadedMixer:
+    """Returns a form of the bundle, if it is the form that it should be."""
+    mixer = artifact.load(self._data[name])
+    header, form, model = mixer.header, self._forms[name], self._options.model
+    found = (header.platform, header.batch, header.times, header.dim)
+    wanted = (form.platform, form.batch, form.times, model.dim)
+    if found != wanted or header.dtype != model.compute_dtype:
+      raise gates.Rejected(
+        f"the form {name} is for {found} of {header.dtype}, it should be for "
+        f"{wanted} of {model.compute_dtype}."
+      )
+    if any(p.dtype != "float32" for p in header.parameters):
+      raise gates.Rejected("parameters must be float32.")
+    if name != CPU and header.parameters != self._mixer.header.parameters:
+      raise gates.Rejected(f"the form {name} has other parameters.")
+    return mixer
+
+  def _check_parameters(self) -> None:
+    options, mine = self._options, self.report["mixer_parameters"]
+    try:
+      self._model = contract.model_config(options, mine)
+    except ValueError as error:
+      raise gates.Rejected(str(error)) from error
+    self.report |= {
+      "parameters": parameter_count(self._model, mine),
+      "reference_parameters": contract.reference_parameters(options),
+      "mlp_width": self._model.mlp_width,
+    }
+
+  def _check_cost(self) -> None:
+    options, run = self._options, self._options.run
+    # A cache of keys and values instead of a state.
+    yardstick = options.program in options.yardsticks
+    try:
+      costs = {time: self._costs(time) for time in options.lengths()}
+    except cost.UnknownCost as error:
+      raise gates.Rejected(str(error)) from error
+    forward, _ = costs[run.time]
+    if not yardstick:
+      growing = options.growing_lengths()
+      both = {time: f + b for time, (f, b) in costs.items()}
+      gates.check_growth([both[time] for time in growing], growing)
+      for time in set(both) - set(growing):
+        gates.check_same_cost(
+          both[time], time, [both[t] for t in growing], growing
+        )
+    state = forward.carry // run.batch
+    if self._mixer.header.recurrent:
+      avals = self._mixer.functions["init_state"].exported.out_avals
+      state = sum(a.size for a in avals) // run.batch
+    if yardstick:
+      state = 2 * self._model.dim * run.time
+    self.report |= {
+      "flops_per_token": forward_flops(self._model, 1)
+      + self._model.layers * forward.flops / (run.batch * run.time),
+      "state_size": state,
+    }
+
+  def _costs(self, time: int) -> tuple[cost.Cost, cost.Cost]:
+    """Returns the costs of the result and of the gradients."""
+    function = self._mixer.functions[f"apply.{time}"]
+    assert function.derivative is not None  # artifact.load sees to it
+    return cost.cost(function.module), cost.cost(function.derivative)
+
+  def _check_finite(self) -> None:
+    self._probe = Probe(self._mixer)
+    gates.check_finite(self._probe.results, self._probe.inputs())
+
+  def _check_purity(self) -> None:
+    gates.check_purity(self._probe.forward, self._probe.x)
+
+  def _check_batch(self) -> None:
+    probe = self._probe
+    if self._options.run.batch > 1:
+      gates.check_batch_independence(probe.forward, probe.x, probe.other)
+
+  def _check_positions(self) -> None:
+    probe = self._probe
+    derivative_gates.check_positions(
+      probe.parameter_gradients, probe.x, probe.normal()
+    )
+
+  def _check_causality(self) -> None:
+    probe, options = self._probe, self._options
+    cuts = gates.cut_points(options.run.time, options.model.chunk_size)
+    gates.check_causality(
+      probe.forward, probe.pullback, probe.x, probe.other, cuts
+    )
+
+  def _check_recurrence(self) -> None:
+    if self._mixer.header.recurrent:
+      probe = self._probe
+      derivative_gates.check_equal(
+        "the recurrent form",
+        {"the result": probe.recurrent()},
+        {"the result": probe.forward(probe.x)},
+        "init_state and step must compute what __call__ does; without them "
+        "the mixer is judged by __call__ alone.",
+      )
+
+  def _check_derivative(self) -> None:
+    probe = self._probe
+    derivative_gates.check_derivative(
+      probe.value,
+      probe.gradients,
+      probe.point,
+      [probe.normal() for _ in range(_COTANGENTS)],
+      probe.rng,
+    )
+
+  def _check_kernels(self) -> None:
+    kernel_gates.check_forms(self._load(forms.PLAIN), self._load(forms.KERNELS))
+
+  def _check_target(self) -> None:
+    self._load(forms.TPU)
+    self.report |= kernel_gates.check_compiles(
+      self._data[forms.TPU], self._options.preflight
+    )
+
+  def _check_long(self) -> None:
+    time = max(self._options.lengths())
+    x = self._probe.input(time)
+    gates.check_finite(self._probe.results, {f"{time} tokens": x})
+
+  def _check_sharding(self) -> None:
+    devices, found = self._probe.sharded()
+    self.report["sharded_over"] = devices
+    if devices > 1:
+      derivative_gates.check_equal(
+        f"a run on {devices} devices",
+        found,
+        self._probe.moved_results(),
+        "Compute nothing that depends on how a batch is split.",
+      )
