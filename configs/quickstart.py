@@ -34,6 +34,15 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
       "slice_mb": 8.0,
     },
     "model": {"dim": 64, "layers": 2, "heads": 2, "mlp_ratio": 4.0},
+    # Of the published mixers those that a few minutes have room for.
+    "baselines": (
+      "softmax",
+      "linear",
+      "retnet",
+      "scalar_gated",
+      "deltanet",
+      "gated_deltanet",
+    ),
   }
   # Many small steps: at these sizes they teach more than few large ones.
   shapes = {"batch": 4, "time": 128, "lr": 1e-2, "checkpoint_s": 0.0}

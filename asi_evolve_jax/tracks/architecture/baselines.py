@@ -1,7 +1,7 @@
 """The published mixers that are evaluated before any candidate.
 
-Five are genomes of the space, rendered as candidates are. Softmax attention
-has no place in a space of linear mixers and is written by hand.
+All but one are genomes of the space, rendered as candidates are. Softmax
+attention has no place in a space of linear mixers and is written by hand.
 """
 
 from __future__ import annotations
@@ -10,7 +10,17 @@ from asi_evolve_jax.tracks.architecture.published import PUBLISHED
 from asi_evolve_jax.tracks.architecture.space import ArchitectureSpace
 from asi_evolve_jax.tracks.base import Baseline
 
-LINEAR = ("linear", "retnet", "scalar_gated", "deltanet", "gated_deltanet")
+LINEAR = (
+  "linear",
+  "retnet",
+  "scalar_gated",
+  "deltanet",
+  "gated_deltanet",
+  "gla",
+  "hgrn2",
+  "mamba2",
+  "kda",
+)
 
 SOFTMAX = '''\
 """Token mixer: softmax attention, the yardstick."""
@@ -77,7 +87,7 @@ class TokenMixer(nnx.Module):
 
 
 def baselines() -> tuple[Baseline, ...]:
-  """Returns softmax attention and the five linear mixers of `LINEAR`.
+  """Returns softmax attention and the linear mixers of `LINEAR`.
 
   All have the short convolution of 4 taps, so that neighbours differ in what
   their papers are about. Softmax attention is a yardstick: its cost is

@@ -54,6 +54,24 @@ PUBLISHED: dict[str, Published] = {
     "exp(-e^A softplus(x w + b)), and a gate on what is written, over the "
     "additive memory.",
   ),
+  "mamba2": Published(
+    {
+      "conv": 4,
+      "decay": "scalar",
+      "step_tie": "write",
+      "qk_heads": "shared",
+      "feature_map": "silu",
+      "qk_norm": "none",
+      "local_path": "identity",
+      "fusion": "scalar",
+      "out_norm": "full",
+      "out_gate": "silu",
+    },
+    "Mamba-2 (Dao and Gu 2024, arXiv:2405.21060): a step of learned length "
+    "scales decay and write alike, all heads share B and C, and the value "
+    "passes beside the memory (D). Its norm stands before the gate, as "
+    "everywhere in this space.",
+  ),
   "deltanet": Published(
     {
       "update": "delta",

@@ -150,7 +150,11 @@ def _decay(w: Writer, genome: Genes) -> None:
   if form == "exp":
     shape = "(heads, 1)" if vector else "(heads,)"
     w.param(f"self.log_a = nnx.Param(jnp.zeros({shape}, jnp.float32))")
-    w.add("g = -jnp.exp(self.log_a[...]) * jax.nn.softplus(z)")
+    if genome["step_tie"] == "write":
+      w.add("step = jax.nn.softplus(z)")
+      w.add("g = -jnp.exp(self.log_a[...]) * step")
+    else:
+      w.add("g = -jnp.exp(self.log_a[...]) * jax.nn.softplus(z)")
   elif form == "sigmoid":
     w.add("g = jax.nn.log_sigmoid(z) / 16")
   elif form == "bounded":
@@ -215,6 +219,11 @@ def _writing(w: Writer, genome: Genes) -> None:
   gate, erase = genome["write_gate"], genome["erase"]
   delta = genome["update"] == "delta"
   top = "2 * " if genome["beta"] == "negative" else ""
+  value = "v"
+  if genome["step_tie"] == "write":
+    w.comment("Written in the decay's steps (Mamba-2, 2405.21060).")
+    w.add("written = (v * step[..., None]).astype(x.dtype)")
+    value = "written"
   if gate != "none":
     w.comment(f"Write gate, one a {_CHANNEL.get(gate, gate)}.")
     # A tied gate also erases: its range is the range of the eigenvalues.
@@ -223,7 +232,7 @@ def _writing(w: Writer, genome: Genes) -> None:
     if _operator_scales(genome):
       return
     factor = "write" if gate == "channel" else "write[..., None]"
-    w.add(f"written = (v * {factor}).astype(x.dtype)")
+    w.add(f"written = ({value} * {factor}).astype(x.dtype)")
   if not delta:
     return
   if erase in ("head", "channel"):
@@ -293,7 +302,8 @@ def _gate(
 
 def _memory(w: Writer, genome: Genes) -> None:
   gate = genome["write_gate"]
-  value = "v" if gate == "none" else "written"
+  plain = gate == "none" and genome["step_tie"] == "none"
+  value = "v" if plain else "written"
   # With neither gate the state is overwritten outright.
   back = "k" if gate == "none" and genome["erase"] == "tied" else "p"
   if genome["read"] == "corrected":

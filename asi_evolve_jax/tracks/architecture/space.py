@@ -28,6 +28,12 @@ def is_data_dependent(genome: Mapping[str, Any]) -> bool:
   return genome["decay"] in ("scalar", "vector")
 
 
+def has_step(genome: Mapping[str, Any]) -> bool:
+  """Whether the decay is that of a step of learned length, one a head."""
+  scalar = genome["decay"] == "scalar" and genome["decay_param"] == "exp"
+  return scalar and not is_delta(genome)
+
+
 def has_rate_gate(genome: Mapping[str, Any]) -> bool:
   """Whether a learned gate says how much is written or erased."""
   return genome["write_gate"] != "none" or genome["erase"] in (
@@ -80,6 +86,13 @@ GENES = (
     "none",
     active=lambda g: g["decay"] == "vector",
     doc="whether the key is what the decay leaves free (HGRN2)",
+  ),
+  Gene(
+    "step_tie",
+    ("none", "write"),
+    "none",
+    active=has_step,
+    doc="whether what is written has the length of the decay's step (Mamba-2)",
   ),
   Gene(
     "heads",

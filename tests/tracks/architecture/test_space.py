@@ -131,6 +131,8 @@ GROUPS = (
 
 def test_size_of_the_space():
   values = {g.name: g.values for g in GENES}
+  # It hangs on two of the groups: there are more than are counted here.
+  del values["step_tie"]
   size = 1
   for group in GROUPS:
     size *= len(
@@ -197,8 +199,12 @@ def test_baselines_are_candidates_like_any_other():
     "scalar_gated",
     "deltanet",
     "gated_deltanet",
+    "gla",
+    "hgrn2",
+    "mamba2",
+    "kda",
   ]
-  assert len({program_id(b.source) for b in found.values()}) == 6
+  assert len({program_id(b.source) for b in found.values()}) == len(found)
   for name, baseline in found.items():
     assert "arXiv:" in baseline.motivation
     if name == "softmax":
