@@ -81,6 +81,16 @@ class WorkerSettings:
   # Seconds that the scratch folder (checkpoints) of a finished Task is kept;
   # 0: it goes with its Result. Logs of failures stay for good.
   keep_scratch_s: float = 0.0
+  # "auto": every means of confinement that the machine has, and Programs that
+  # a model wrote only if they suffice; "required": no Program unless they do;
+  # "none": your word that candidates may do what you may. docs/security.md
+  sandbox: str = "auto"
+
+  def __post_init__(self) -> None:
+    if self.sandbox not in ("auto", "required", "none"):
+      raise SettingsError(
+        f"workers.sandbox is {self.sandbox!r}: use auto, required or none."
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

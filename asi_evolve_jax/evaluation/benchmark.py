@@ -49,8 +49,8 @@ def bench_start(repeats: int) -> dict[str, Any]:
 
   Returns:
     Medians and extremes [s] of a cold start (a fresh Python) and of a warm
-    one (through the pool, from `start` to the outcome), how long the fork
-    server takes to be ready [s], and the ratio of the medians.
+    one (through the pool and into the jail, from `start` to the outcome), how
+    long the fork server takes to be ready [s], and the ratio of the medians.
   """
   core = default_cores(1, pin=True)
   environment = worker_environment(single_thread=core[0] is not None)
@@ -91,7 +91,7 @@ def _once(pool: WorkerPool) -> float:
     RuntimeError: if the stage did not end well.
   """
   stage = Stage(
-    "multiply", "asi_evolve_jax.evaluation.benchmark:multiply", trusted=True
+    "multiply", "asi_evolve_jax.evaluation.benchmark:multiply", trusted=False
   )
   with tempfile.TemporaryDirectory() as scratch:
     started = time.perf_counter()

@@ -261,26 +261,30 @@ class _Server:
       _, status, usage = os.wait4(found.si_pid, 0)
       if child is not None:
         del self.children[child.pid]
-        self.sweep()
-        self.finish(child, status, usage)
+        self.finish(child, status, [usage, *self.sweep()])
 
-  def sweep(self) -> None:
+  def sweep(self) -> list[Any]:
     """Kills and reaps descendants of workers that have lost their parent.
 
     One of a worker that still runs is killed too: nothing that a stage may do
     needs a process that has left it.
+
+    Returns:
+      Their resource usage: a jail that was killed did not count its own.
     """
+    usages = []
     for _ in range(100):
       strays = set(limits_lib.children_of(os.getpid())) - set(self.children)
       if not strays:
-        return
+        break
       for pid in strays:
         limits_lib.kill_group(pid)
       for pid in strays:
         with contextlib.suppress(ChildProcessError):
-          os.waitpid(pid, 0)
+          usages.append(os.wait4(pid, 0)[2])
+    return usages
 
-  def finish(self, child: _Child, status: int, usage: Any) -> None:
+  def finish(self, child: _Child, status: int, usages: list[Any]) -> None:
     if child.output in self.selector.get_map():
       self.drain(child)
     if child.output in self.selector.get_map():
@@ -299,9 +303,9 @@ class _Server:
         "job": child.job,
         "code": os.waitstatus_to_exitcode(status),
         "reason": child.reason,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "cpu_seconds": sum(u.ru_utime + u.ru_stime for u in usages),
         # Linux counts in KiB, macOS in bytes.
-        "peak_memory_bytes": usage.ru_maxrss
+        "peak_memory_bytes": max(u.ru_maxrss for u in usages)
         * (1 if sys.platform == "darwin" else 1024),
         "log": tail.decode(errors="replace"),
       }

@@ -8,7 +8,6 @@ Where a call does not exist (macOS), it is left out and the rest still holds.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import os
 import resource
@@ -16,6 +15,8 @@ import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from asi_evolve_jax.evaluation import kernel
 
 # Names that may reach a candidate: what Python, XLA and a driver need.
 _ALLOWED = frozenset(
@@ -55,11 +56,6 @@ _SECRET_PARTS = (
   "COOKIE",
 )
 
-# <sys/prctl.h>
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-_PR_SET_NO_NEW_PRIVS = 38
-
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
@@ -71,6 +67,9 @@ class Limits:
     file_bytes: largest single file that it may write.
     processes: processes and threads of this user beyond those that it has when
       the fork server starts (root is exempt).
+    threads: processes and threads of one candidate, where its jail can count
+      them.
+    scratch_bytes: what a candidate may keep in its scratch folder.
     reply_bytes: largest reply taken from it.
     log_bytes: most of its output kept on disk.
     silence_s: its processes are killed when the Engineer has not polled for
@@ -80,6 +79,8 @@ class Limits:
   memory_bytes: int = 6 << 30
   file_bytes: int = 8 << 30
   processes: int = 4096
+  threads: int = 512
+  scratch_bytes: int = 256 << 20
   reply_bytes: int = 256 << 20
   log_bytes: int = 1 << 20
   silence_s: float = 0.0
@@ -155,13 +156,13 @@ def worker_environment(
 def isolate() -> None:
   """Puts this process in a session of its own that dies with its parent."""
   os.setsid()
-  _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-  _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+  kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+  kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
 
 
 def become_subreaper() -> None:
   """Makes orphans among this process's descendants its children."""
-  _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+  kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
 
 
 def apply_limits(limits: Limits, core: int | None) -> None:
@@ -283,12 +284,3 @@ def default_cores(count: int, pin: bool) -> tuple[int | None, ...]:
   if not pin or not sys.platform.startswith("linux"):
     return (None,) * count
   return tuple(cores[i % len(cores)] for i in range(count))
-
-
-def _prctl(option: int, value: int) -> None:
-  if not sys.platform.startswith("linux"):
-    return
-  libc = ctypes.CDLL(None, use_errno=True)
-  if libc.prctl(option, value, 0, 0, 0) != 0:
-    code = ctypes.get_errno()
-    raise OSError(code, f"prctl({option}): {os.strerror(code)}")

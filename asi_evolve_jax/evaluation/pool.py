@@ -8,6 +8,7 @@ import time
 from typing import Protocol
 
 from asi_evolve_jax.evaluation import worker as worker_lib
+from asi_evolve_jax.evaluation.jail import Confinement
 from asi_evolve_jax.evaluation.limits import Limits
 from asi_evolve_jax.evaluation.stages import Stage, StageReply, StageRequest
 
@@ -26,6 +27,7 @@ class Outcome:
     cpu_seconds: user and system time, of the children it waited for too.
     peak_memory_bytes: largest resident set.
     log: the end of its output.
+    confinement: what held it.
   """
 
   status: str
@@ -35,6 +37,7 @@ class Outcome:
   cpu_seconds: float = 0.0
   peak_memory_bytes: int = 0
   log: str = ""
+  confinement: Confinement = dataclasses.field(default_factory=Confinement)
 
 
 class Job(Protocol):

@@ -65,6 +65,7 @@ class StageRequest:
     cache: folder shared by trusted stages of a run; "" for untrusted ones.
     deadline_s: wall-clock seconds that the stage has.
     folders: those that `Stage.reads` names.
+    author: who wrote the source, as in its Proposal.
   """
 
   source: str
@@ -75,6 +76,7 @@ class StageRequest:
   cache: str
   deadline_s: float
   folders: dict[str, str] = dataclasses.field(default_factory=dict)
+  author: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import socket
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
+from asi_evolve_jax.evaluation import jail, wire
 from asi_evolve_jax.evaluation import limits as limits_lib
-from asi_evolve_jax.evaluation import wire
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
 
 # How XLA and C++ say that an allocation failed.
@@ -39,17 +41,32 @@ def memory_message(limits: limits_lib.Limits) -> str:
 
 
 def run_stage(
-  entry: str, request: StageRequest, limits: limits_lib.Limits
+  entry: str,
+  request: StageRequest,
+  limits: limits_lib.Limits,
+  confine: Callable[[], None] | None = None,
 ) -> StageReply:
-  """Runs a stage; whatever it raises becomes a failed reply."""
+  """Runs a stage; whatever it raises becomes a failed reply.
+
+  Args:
+    entry: "package.module:function".
+    request: what it gets.
+    limits: for messages.
+    confine: called between the import of the stage and its run.
+  """
   try:
-    reply = load_entry(entry)(request)
+    run = load_entry(entry)
+    if confine is not None:
+      confine()
+    reply = run(request)
     if not isinstance(reply, StageReply):
       return StageReply(
         status="failed",
         error=f"{entry} returned {type(reply).__name__}, not a StageReply.",
       )
     return reply
+  except jail.JailError as e:
+    return StageReply(status="failed", error=str(e))
   except BaseException as e:
     text = traceback.format_exc()
     # Not through sys.stderr: a candidate may have replaced it.
@@ -84,7 +101,19 @@ def main(data: int, output: int, limits: limits_lib.Limits) -> None:
   sys.stdout = open(1, "w", 1, errors="replace", closefd=False)  # noqa: SIM115
   sys.stderr = open(2, "w", 1, errors="replace", closefd=False)  # noqa: SIM115
   limits_lib.apply_limits(limits, extra["core"])
-  reply = run_stage(extra["entry"], request, limits)
+  told = False
+
+  def confine() -> None:
+    nonlocal told
+    held = _confine(request, extra, limits, connection.fileno())
+    # Before the stage's first line, so nobody else can have said it.
+    connection.sendall(wire.frame(dataclasses.asdict(held)))
+    told = True
+
+  reply = run_stage(extra["entry"], request, limits, confine)
+  if not told:
+    nothing = dataclasses.asdict(jail.Confinement())
+    connection.sendall(wire.frame(nothing))
   try:
     answer = wire.encode_reply(reply)
   except (TypeError, ValueError, AttributeError, RecursionError) as e:
@@ -96,6 +125,29 @@ def main(data: int, output: int, limits: limits_lib.Limits) -> None:
   connection.sendall(answer)
   # Single use: nothing that the stage left behind may run now.
   os._exit(0)
+
+
+def _confine(
+  request: StageRequest,
+  extra: dict[str, Any],
+  limits: limits_lib.Limits,
+  connection: int,
+) -> jail.Confinement:
+  sandbox = jail.Sandbox(extra["sandbox"], tuple(extra["layers"]))
+  if extra["trusted"]:
+    own = [p for p in (request.scratch, request.cache) if p]
+    cpu = os.environ.get("JAX_PLATFORMS") == "cpu"
+    folders = list(request.folders.values())
+    return jail.confine(sandbox, folders, own, cpu=cpu)
+  return jail.enter(
+    sandbox,
+    request.scratch,
+    limits,
+    deadline_s=request.deadline_s,
+    pinned=extra["core"] is not None,
+    keep=connection,
+    author=request.author,
+  )
 
 
 def _receive(connection: socket.socket) -> bytes | None:

@@ -29,6 +29,7 @@ from typing import Any
 from asi_evolve_jax.evaluation import forkserver, wire
 from asi_evolve_jax.evaluation import limits as limits_lib
 from asi_evolve_jax.evaluation import worker as worker_lib
+from asi_evolve_jax.evaluation.jail import Confinement, Sandbox
 from asi_evolve_jax.evaluation.limits import Limits
 from asi_evolve_jax.evaluation.pool import InlinePool, Job, Outcome, Pool
 from asi_evolve_jax.evaluation.stages import Stage, StageReply, StageRequest
@@ -71,6 +72,7 @@ class WorkerPool:
       stages as there are slots are meant to run at a time. XLA keeps to one
       thread if all are pinned.
     warm: idle workers kept ready.
+    sandbox: how they are confined.
     environ: environment to take the allowed part of; this process's by default.
   """
 
@@ -81,12 +83,14 @@ class WorkerPool:
     cores: Sequence[int | None] = (None,),
     *,
     warm: int = 1,
+    sandbox: Sandbox | None = None,
     environ: Mapping[str, str] | None = None,
   ):
     self.preload = tuple(dict.fromkeys(preload))
     self.limits = limits or Limits()
     self.cores = tuple(cores)
     self.warm = warm
+    self.sandbox = sandbox or Sandbox()
     self.environment = limits_lib.worker_environment(
       environ, single_thread=None not in self.cores
     )
@@ -258,7 +262,8 @@ class _ProcessJob:
     self.socket: socket.socket | None = connection
     self.outgoing = memoryview(b"")
     self._incoming = bytearray()
-    self._size = 0  # of the reply, once known
+    self._confinement: Confinement | None = None  # the first frame
+    self._size = 0  # of the frame that is coming, once known
     self._fault = ""  # what is wrong with the reply
     self._ended: dict[str, Any] | None = None
     self._outcome: Outcome | None = None
@@ -269,9 +274,15 @@ class _ProcessJob:
     self._stage = stage
     self._deadline_s = request.deadline_s
     self._started = time.monotonic()
-    self.outgoing = memoryview(
-      wire.encode_request(request, {"entry": stage.entry, "core": core})
-    )
+    sandbox = self.pool.sandbox
+    extra = {
+      "entry": stage.entry,
+      "core": core,
+      "trusted": stage.trusted,
+      "sandbox": sandbox.mode,
+      "layers": sandbox.layers,
+    }
+    self.outgoing = memoryview(wire.encode_request(request, extra))
     self._exchange()
 
   def poll(self) -> Outcome | None:
@@ -323,13 +334,12 @@ class _ProcessJob:
 
   def _check(self) -> None:
     """Stops a worker whose reply is wrong or too large already."""
-    if not self._size and len(self._incoming) >= wire.PREFIX_BYTES:
-      try:
-        self._size = wire.frame_bytes(
-          bytes(self._incoming[: wire.PREFIX_BYTES])
-        )
-      except wire.WireError as e:
-        self._fault = str(e)
+    self._measure()
+    if self._confinement is None and len(self._incoming) >= self._size > 0:
+      self._take_confinement()
+      self._measure()
+    if self._confinement is None and not self._fault:
+      return
     limit = self.pool.limits.reply_bytes
     if self._size > limit or len(self._incoming) > limit:
       self._fault = f"the reply is larger than {limit} bytes"
@@ -340,6 +350,24 @@ class _ProcessJob:
     if self._fault or len(self._incoming) == self._size > 0:
       # It has nothing more to say, whatever it still wants to do.
       self.pool._send({"op": "kill", "job": self.number})
+
+  def _take_confinement(self) -> None:
+    """Takes the frame that is sent before any code of the stage runs."""
+    data = bytes(self._incoming[: self._size])
+    del self._incoming[: self._size]
+    self._size = 0
+    header, _ = wire.unframe(data)
+    layers = tuple(header["layers"])
+    self._confinement = Confinement(layers, header["missing"])
+
+  def _measure(self) -> None:
+    if not self._size and len(self._incoming) >= wire.PREFIX_BYTES:
+      try:
+        self._size = wire.frame_bytes(
+          bytes(self._incoming[: wire.PREFIX_BYTES])
+        )
+      except wire.WireError as e:
+        self._fault = str(e)
 
   def _conclude(self, end: dict[str, Any]) -> Outcome:
     log = end.get("log", "")
@@ -387,6 +415,7 @@ class _ProcessJob:
       cpu_seconds=end.get("cpu_seconds", 0.0),
       peak_memory_bytes=end.get("peak_memory_bytes", 0),
       log=end.get("log", ""),
+      confinement=self._confinement or Confinement(),
     )
 
 

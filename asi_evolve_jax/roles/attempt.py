@@ -40,6 +40,7 @@ class Attempt:
     lease: on the Task.
     rung: of the Task.
     source: of the Program.
+    author: of the Program.
     shape_key: what its Artifact is traced at; "": its track has none.
     measured_as: the purpose that the stages are told.
     scratch: its folder; the same for every attempt at the Task.
@@ -50,7 +51,8 @@ class Attempt:
     artifact: id of the Artifact, once there is one.
     measuring: lease on measuring that Artifact, held by one Task at a time.
     job: the stage that runs.
-    report: of all stages so far.
+    report: of all stages so far; "confined_by" has the layers that held each,
+      by its name (evaluation/jail.py).
     cost: of all stages so far.
     curves: by name.
   """
@@ -59,6 +61,7 @@ class Attempt:
   lease: Lease
   rung: RungSettings
   source: str
+  author: str
   shape_key: str
   measured_as: str
   scratch: Path
@@ -113,6 +116,7 @@ class Attempt:
       cache=cache if stage.trusted else "",
       deadline_s=self.rung.deadline_s * stage.budget * share,
       folders={name: folders[name] for name in stage.reads},
+      author="" if stage.trusted else self.author,
     )
 
   def add(self, outcome: Outcome) -> None:
@@ -132,6 +136,9 @@ class Attempt:
     cost[peak] = max(cost.get(peak, 0.0), float(outcome.peak_memory_bytes))
     report = outcome.reply.report
     self.report.update(report if stage.trusted else {stage.name: report})
+    held = self.report.get("confined_by", {})
+    layers = list(outcome.confinement.layers)
+    self.report["confined_by"] = {**held, stage.name: layers}
     self.curves.update(
       {
         name: array

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from asi_evolve_jax.evaluation import machine
 from asi_evolve_jax.evaluation.budget import Budget
+from asi_evolve_jax.evaluation.jail import Sandbox
 from asi_evolve_jax.evaluation.limits import Limits, default_cores
+from asi_evolve_jax.evaluation.stages import Stage
 from asi_evolve_jax.evaluation.workers import Outcome, Pool, WorkerPool
 from asi_evolve_jax.records import (
   Cursor,
@@ -103,6 +105,7 @@ class Engineer:
     self._ended: list[tuple[Attempt, Result]] = []
     self._renewed = time.monotonic()
     self._machine = machine.kind(0 if None in self._pool.cores else 1)
+    self._warned = False
 
   @property
   def finished(self) -> bool:
@@ -188,6 +191,7 @@ class Engineer:
 
   def _on_outcome(self, attempt: Attempt, outcome: Outcome) -> None:
     stage = attempt.stages[attempt.index]
+    self._warn_of(stage, outcome)
     attempt.add(outcome)
     reply = outcome.reply
     if outcome.status == LOST and not attempt.lease.renew():
@@ -216,6 +220,18 @@ class Engineer:
     else:
       curves = self._keep_curves(attempt)
       self._finish(attempt, OK, metrics=reply.metrics, curves=curves)
+
+  def _warn_of(self, stage: Stage, outcome: Outcome) -> None:
+    """Says once that a Program ran in a jail that does not hold."""
+    held = outcome.confinement
+    if not stage.trusted and held.missing and not held.holds:
+      if not self._warned:
+        log.warning(
+          "no jail on this machine holds a hostile Program (%s); those of the "
+          "symbolic proposer run all the same, see docs/security.md",
+          held.reason,
+        )
+      self._warned = True
 
   def _proceed(self, attempt: Attempt) -> None:
     """Starts the next stage, unless its outcome is known already."""
@@ -413,11 +429,13 @@ class Engineer:
   ) -> None:
     program = self.view.programs.get(task.program)
     purpose = measured_as(task, self._settings)
+    proposal = self.view.proposal_of.get(task.program)
     attempt = Attempt(
       task=task,
       lease=lease,
       rung=rung,
       source=program.source if program is not None else "",
+      author=proposal.author if proposal is not None else "",
       shape_key=self._track.shape_key(rung, purpose),
       measured_as=purpose,
       scratch=self._run_dir / "scratch" / scratch_name(task),
@@ -480,4 +498,5 @@ def _default_pool(settings: RunSettings, track: Track) -> WorkerPool:
     Limits(memory_bytes=memory, silence_s=workers.lease_ttl_s),
     cores,
     warm=workers.warm,
+    sandbox=Sandbox(workers.sandbox),
   )

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from asi_evolve_jax.evaluation.jail import Sandbox
 from asi_evolve_jax.evaluation.limits import Limits
 from asi_evolve_jax.evaluation.stages import Stage, StageRequest
 from asi_evolve_jax.evaluation.workers import (
@@ -20,6 +21,8 @@ from asi_evolve_jax.evaluation.workers import (
   WorkerPool,
 )
 
+# What processes do by themselves; test_escapes.py is about the jail.
+OPEN = Sandbox("none")
 HERE = str(pathlib.Path(__file__).parent)
 
 
@@ -35,6 +38,7 @@ def pool(_stages_importable):
   pool = WorkerPool(
     ["worker_stages"],
     Limits(memory_bytes=512 << 20, reply_bytes=64 << 20, log_bytes=100_000),
+    sandbox=OPEN,
     environ={
       **os.environ,
       "GEMINI_API_KEY": "not-for-you",
@@ -220,7 +224,7 @@ def test_several_at_once(pool, tmp_path):
 
 
 def test_pool_survives_the_death_of_its_server(tmp_path):
-  pool = WorkerPool(["worker_stages"])
+  pool = WorkerPool(["worker_stages"], sandbox=OPEN)
   try:
     job = pool.start(stage("sleeps"), request(tmp_path))
     path = tmp_path / "scratch" / "self"
@@ -246,7 +250,7 @@ ENGINEER = """
 import sys, time
 sys.path.insert(0, {here!r})
 from test_workers import *
-pool = WorkerPool(["worker_stages"], Limits(silence_s={silence}))
+pool = WorkerPool(["worker_stages"], Limits(silence_s={silence}), sandbox=OPEN)
 job = pool.start(stage("family"), request(pathlib.Path({scratch!r})))
 print("started", flush=True)
 while True:

@@ -184,7 +184,11 @@ def settings(workers=1, attempts=2, ttl=2.0, deadline=20.0, promote=0.5):
       rung=RungSettings(name="verify", seeds=(7, 8, 9), deadline_s=deadline)
     ),
     workers=WorkerSettings(
-      count=workers, attempts=attempts, lease_ttl_s=ttl, memory_gb=1.0
+      count=workers,
+      attempts=attempts,
+      lease_ttl_s=ttl,
+      memory_gb=1.0,
+      sandbox="none",  # stages leave notes in the folders of a test
     ),
   )
 
