@@ -89,6 +89,8 @@ class _Child:
   tail: bytearray = dataclasses.field(default_factory=bytearray)
   deadline: float | None = None  # monotonic; None: waits for work
   reason: str = ""  # why we killed it
+  lost_s: float = 0.0  # CPU time of its descendants then
+  lost_bytes: int = 0  # largest resident set of one of them
 
 
 class _Server:
@@ -152,6 +154,8 @@ class _Server:
 
   def kill(self, child: _Child, reason: str) -> None:
     child.reason = reason
+    # A jail that is killed does not add up what its processes used.
+    child.lost_s, child.lost_bytes = limits_lib.usage_below(child.pid)
     child.deadline = None
     limits_lib.kill_group(child.pid)
 
@@ -261,30 +265,26 @@ class _Server:
       _, status, usage = os.wait4(found.si_pid, 0)
       if child is not None:
         del self.children[child.pid]
-        self.finish(child, status, [usage, *self.sweep()])
+        self.sweep()
+        self.finish(child, status, usage)
 
-  def sweep(self) -> list[Any]:
+  def sweep(self) -> None:
     """Kills and reaps descendants of workers that have lost their parent.
 
     One of a worker that still runs is killed too: nothing that a stage may do
     needs a process that has left it.
-
-    Returns:
-      Their resource usage: a jail that was killed did not count its own.
     """
-    usages = []
     for _ in range(100):
       strays = set(limits_lib.children_of(os.getpid())) - set(self.children)
       if not strays:
-        break
+        return
       for pid in strays:
         limits_lib.kill_group(pid)
       for pid in strays:
         with contextlib.suppress(ChildProcessError):
-          usages.append(os.wait4(pid, 0)[2])
-    return usages
+          os.waitpid(pid, 0)
 
-  def finish(self, child: _Child, status: int, usages: list[Any]) -> None:
+  def finish(self, child: _Child, status: int, usage: Any) -> None:
     if child.output in self.selector.get_map():
       self.drain(child)
     if child.output in self.selector.get_map():
@@ -303,10 +303,12 @@ class _Server:
         "job": child.job,
         "code": os.waitstatus_to_exitcode(status),
         "reason": child.reason,
-        "cpu_seconds": sum(u.ru_utime + u.ru_stime for u in usages),
+        "cpu_seconds": usage.ru_utime + usage.ru_stime + child.lost_s,
         # Linux counts in KiB, macOS in bytes.
-        "peak_memory_bytes": max(u.ru_maxrss for u in usages)
-        * (1 if sys.platform == "darwin" else 1024),
+        "peak_memory_bytes": max(
+          usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+          child.lost_bytes,
+        ),
         "log": tail.decode(errors="replace"),
       }
     )

@@ -222,6 +222,26 @@ def children_of(pid: int) -> list[int]:
   return result
 
 
+def usage_below(pid: int) -> tuple[float, int]:
+  """Returns CPU seconds and largest resident set of the descendants of `pid`.
+
+  Seconds are added up, the resident set [bytes] is that of the largest.
+  """
+  seconds, peak = 0.0, 0
+  ticks = os.sysconf("SC_CLK_TCK")
+  for child in children_of(pid):
+    with contextlib.suppress(OSError, LookupError, ValueError):
+      with open(f"/proc/{child}/stat") as f:
+        fields = f.read().rpartition(")")[2].split()
+      seconds += (int(fields[11]) + int(fields[12])) / ticks
+      with open(f"/proc/{child}/status") as f:
+        lines = dict(line.split(":", 1) for line in f)
+      peak = max(peak, int(lines["VmHWM"].split()[0]) * 1024)
+    below, largest = usage_below(child)
+    seconds, peak = seconds + below, max(peak, largest)
+  return seconds, peak
+
+
 def threads_of_user() -> int:
   """Returns how many threads this user's processes have now."""
   count = 0

@@ -15,22 +15,17 @@ import platform
 import select
 import signal
 import struct
+import traceback
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 from asi_evolve_jax.evaluation import kernel
 
-# <linux/sched.h>: mounts, control groups, host name, IPC, users, processes,
-# network.
+# <linux/sched.h>: control groups, host name, IPC, users, processes, network.
 _NEW = (
-  0x00020000
-  | 0x02000000
-  | 0x04000000
-  | 0x08000000
-  | 0x10000000
-  | 0x20000000
-  | 0x40000000
+  0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 )
+_NEW_MOUNTS = 0x00020000
 # <sys/mount.h>
 _NOSUID, _NODEV, _NOEXEC = 2, 4, 8
 _BIND, _RECURSIVE, _PRIVATE = 1 << 12, 1 << 14, 1 << 18
@@ -117,28 +112,39 @@ def close_descriptors(keep: Iterable[int]) -> None:
 
 def _wait_for(first: int, reader: int) -> NoReturn:
   """Ends as the process in the namespace ended."""
-  close_descriptors((reader,))
-  _, status = os.waitpid(first, 0)
-  code = os.waitstatus_to_exitcode(status)
-  told = os.read(reader, _STATUS.size)
-  if len(told) == _STATUS.size:
-    (code,) = _STATUS.unpack(told)
-  if code < 0:
-    if -code != signal.SIGKILL:
-      signal.signal(-code, signal.SIG_DFL)
-    os.kill(os.getpid(), -code)
-  os._exit(abs(code))
+  try:
+    close_descriptors((2, reader))
+    _, status = os.waitpid(first, 0)
+    code = os.waitstatus_to_exitcode(status)
+    told = os.read(reader, _STATUS.size)
+    if len(told) == _STATUS.size:
+      (code,) = _STATUS.unpack(told)
+    if code < 0:
+      if -code != signal.SIGKILL:
+        signal.signal(-code, signal.SIG_DFL)
+      os.kill(os.getpid(), -code)
+    os._exit(abs(code))
+  finally:  # an exception must not go on as a worker
+    _fail()
 
 
 def _hold(stage: int, writer: int) -> NoReturn:
   """Is the first process: takes in orphans until `stage` ends."""
-  close_descriptors((writer,))
-  kernel.drop_capabilities()
-  while True:
-    pid, status = os.waitpid(-1, 0)
-    if pid == stage:
-      os.write(writer, _STATUS.pack(os.waitstatus_to_exitcode(status)))
-      os._exit(0)
+  try:
+    close_descriptors((2, writer))
+    kernel.drop_capabilities()
+    while True:
+      pid, status = os.waitpid(-1, 0)
+      if pid == stage:
+        os.write(writer, _STATUS.pack(os.waitstatus_to_exitcode(status)))
+        os._exit(0)
+  finally:
+    _fail()
+
+
+def _fail() -> NoReturn:
+  os.write(2, traceback.format_exc().encode())
+  os._exit(1)
 
 
 def _build_root(
@@ -147,6 +153,8 @@ def _build_root(
   """Makes a root of nothing but `readable` and an empty scratch folder."""
   if platform.machine() not in _PIVOT_ROOT:
     raise OSError(errno.ENOSYS, f"no mounts on {platform.machine()}")
+  # Here and not with the others: the process that waits keeps its root.
+  kernel.call("unshare", _NEW_MOUNTS)
   root = scratch  # any folder will do to mount on
   _mount(None, "/", None, _RECURSIVE | _PRIVATE)
   _mount("tmpfs", root, "tmpfs", _NOSUID | _NODEV, "size=4m,mode=755")

@@ -1,10 +1,10 @@
 """Corpora: text as bytes, split by document group, named by a manifest.
 
-A built corpus is a folder with `manifest.json` and two folders: `search` with
-`train.bin` and `dev.bin`, and `held_out` with `held_out.bin` (the same kinds of
-text) and `held_out_other.bin` (a kind of text that is never trained on), so
-that a process can be kept from what is held out. Documents are UTF-8, joined by
-one zero byte. The build is deterministic: equal inputs give equal bytes.
+A built corpus is two folders: `search` with `train.bin`, `dev.bin` and
+`manifest.json`, and `held_out` with `held_out.bin` (the same kinds of text) and
+`held_out_other.bin` (a kind of text that is never trained on), so that a
+process can be kept from what is held out. Documents are UTF-8, joined by one
+zero byte. The build is deterministic: equal inputs give equal bytes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from asi_evolve_jax.training.wheels import CorpusError, Progress
 # bytes.
 BUILDER_VERSION = 1
 # Part of a corpus's place on disk: raise it when the files move.
-_LAYOUT = 2
+_LAYOUT = 3
 # The folder that each split is kept in.
 FOLDERS = {
   "train": "search",
@@ -50,6 +50,7 @@ FOLDERS = {
   "held_out_other": "held_out",
 }
 SPLITS = tuple(FOLDERS)
+_MANIFEST = "search/manifest.json"
 SEPARATOR = b"\0"
 # A document with this share of its 50-byte runs in an evaluation set is its
 # near-duplicate. Lower would throw out what only shares a template's wording.
@@ -116,7 +117,7 @@ def open_corpus(directory: str | os.PathLike[str]) -> Corpus:
   """
   folder = pathlib.Path(directory)
   try:
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / _MANIFEST).read_text())
     sizes = {s: _file(folder, s).stat().st_size for s in SPLITS}
     wrong = [s for s in SPLITS if sizes[s] != manifest["splits"][s]["bytes"]]
   except (OSError, ValueError, KeyError) as error:
@@ -389,7 +390,7 @@ def _write(
     "removed": removed,
   }
   text_form = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
-  (folder / "manifest.json").write_text(text_form)
+  (folder / _MANIFEST).write_text(text_form)
   say(f"wrote {key['name']}, {facts['train']['bytes'] / 1e6:.1f} MB of train")
 
 

@@ -298,7 +298,7 @@ def test_a_killed_build_leaves_no_corpus_and_the_next_succeeds(
   os.kill(child.pid, signal.SIGKILL)
   child.wait(10)
   child.stdout.close()
-  finished = list((tmp_path / "built").glob("dir-*/manifest.json"))
+  finished = list((tmp_path / "built").glob("dir-*/search/manifest.json"))
   assert not finished
   start = time.monotonic()
   built = _build(own_text, tmp_path)
