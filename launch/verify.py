@@ -130,9 +130,7 @@ def _replay(run: OpenRun, session: Session) -> int:
     here=_HERE.value,
     say=_say,
   )
-  found = replay.compare(
-    session.view, run.records, claim, tasks, run.track.final_metric
-  )
+  found = replay.compare(session.view, run.records, claim, tasks, run.track)
   print("\n".join(found.lines()))
   return EXIT_OK if found.identical else EXIT_FAILED
 

@@ -9,7 +9,7 @@ import numpy as np
 from asi_evolve_jax.evaluation.judging import estimate
 from asi_evolve_jax.records import Records, View
 from asi_evolve_jax.records.schema import OK, REPEAT, Claim, Result, Task
-from asi_evolve_jax.tracks.base import Metric
+from asi_evolve_jax.tracks.base import Metric, Track
 
 _PRIORITY = 300
 
@@ -100,7 +100,7 @@ def compare(
   records: Records,
   claim: Claim,
   tasks: list[Task],
-  metric: Metric,
+  track: Track,
 ) -> Replay:
   """Compares the evidence of `claim` with its repeats.
 
@@ -109,8 +109,10 @@ def compare(
     records: for the curves.
     claim: what is repeated.
     tasks: from `repeats`, all measured.
-    metric: the Claim's.
+    track: of the run; its metrics that hang on a clock are not compared.
   """
+  metric = track.final_metric
+  timed = {m.name for m in track.metrics() if m.timed}
   compared = 0
   differences: list[str] = []
   machines: dict[str, None] = {}
@@ -131,8 +133,8 @@ def compare(
     for seed, old, new in zip(
       original.seeds, original.metrics, repeat.metrics, strict=True
     ):
-      found = _unequal(old, new)
-      compared += len(old)
+      found = _unequal(old, new, timed)
+      compared += len(old.keys() - timed)
       differences += [f"{name}, seed {seed}: {line}" for line in found]
       if metric.name in new:
         values.setdefault(original.task, {})[seed] = new[metric.name]
@@ -147,11 +149,13 @@ def compare(
   )
 
 
-def _unequal(old: dict[str, float], new: dict[str, float]) -> list[str]:
+def _unequal(
+  old: dict[str, float], new: dict[str, float], timed: set[str]
+) -> list[str]:
   # JSON keeps every bit of a float64.
   return [
     f"{name} {old.get(name)} then, {new.get(name)} now"
-    for name in sorted(old.keys() | new.keys())
+    for name in sorted((old.keys() | new.keys()) - timed)
     if old.get(name) != new.get(name)
   ]
 

@@ -224,7 +224,7 @@ class Session:
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(n, lambda n, _: stops.append(n)) for n in numbers]
     processes = Processes(self._run.run_dir, url)
-    told = -1
+    told = ""
     try:
       if here:
         processes.add("engineer")
@@ -233,9 +233,12 @@ class Session:
         if stops:
           raise Stopped
         measured = sum(task in self.view.results for task in tasks)
-        if measured != told:
-          told = measured
-          say(f"{measured} of {len(tasks)} Tasks measured")
+        now = f"{measured} of {len(tasks)} Tasks measured"
+        if self.view.steering.paused:
+          now += "; the run is paused (launch.steer resume)"
+        if now != told:
+          told = now
+          say(now)
         # An Engineer without work on a finished run ends by itself.
         if any(t.purpose in UNSEEN for t in self.view.pending()):
           processes.watch()

@@ -26,6 +26,7 @@ class Metric:
   name: str
   direction: str  # MINIMIZE or MAXIMIZE
   unit: str = ""
+  timed: bool = False  # hangs on a clock: a repeat need not have its bits
 
   def better(self, a: float, b: float) -> bool:
     """Whether score `a` is strictly better than `b`."""

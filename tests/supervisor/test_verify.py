@@ -28,6 +28,7 @@ from asi_evolve_jax.settings import (
 from asi_evolve_jax.supervisor.benchmark import SumTrack
 from asi_evolve_jax.supervisor.run import attach, open_or_create
 from asi_evolve_jax.supervisor.verify import Session, Wanted
+from asi_evolve_jax.tracks.base import MAXIMIZE, Metric
 
 SPACE = SumTrack.space
 DIGITS = (3, 7, 5)
@@ -186,8 +187,7 @@ def test_real_roles_measure_claim_and_repeat_a_control(run, tmp_path):
     here=True,
     say=said.append,
   )
-  metric = run.track.final_metric
-  found = replay.compare(session.view, run.records, claim, tasks, metric)
+  found = replay.compare(session.view, run.records, claim, tasks, run.track)
   assert found.identical
   assert found.machines == ()
   assert found.lines()[0] == "Identical bit for bit: 6 figures."
@@ -197,10 +197,11 @@ def test_real_roles_measure_claim_and_repeat_a_control(run, tmp_path):
   }
 
 
-def _measured(run, task, total, **fields):
+def _measured(run, task, total, speed=1.0, **fields):
+  values = {"total": total, "speed": speed}
   known = {
     "status": "ok",
-    "metrics": tuple({"total": total} for _ in task.seeds),
+    "metrics": tuple(values for _ in task.seeds),
     "machine": "chip a; jax 1",
     "artifact": "one",
   }
@@ -240,8 +241,7 @@ def test_a_replay_names_every_difference(run):
   )
   _measured(run, second, 0.0, status="timeout", metrics=(), error="too slow")
   session.follow()
-  metric = run.track.final_metric
-  found = replay.compare(session.view, run.records, claim, tasks, metric)
+  found = replay.compare(session.view, run.records, claim, tasks, run.track)
   assert not found.identical
   text = "\n".join(found.lines())
   assert "p7: its source traces to two, then one" in text
@@ -249,3 +249,27 @@ def test_a_replay_names_every_difference(run):
   assert "curve loss differs by up to 0.5" in text
   assert "the repeat is timeout: too slow" in text
   assert "chip a then, chip b now" in text
+
+
+def test_a_metric_that_hangs_on_a_clock_is_not_compared(run):
+  class Timed(SumTrack):
+    def metrics(self):
+      return (self.metric, Metric("speed", MAXIMIZE, timed=True))
+
+  session = Session(run)
+  wave = session.ask(Wanted(control="p7"))
+  for task in wave.tasks:
+    _measured(run, task, 84.0, speed=1.0)
+  verifier = Verifier(run.records, run.settings, run.track)
+  while verifier.step():
+    pass
+  session.follow()
+  (claim,) = session.claims(wave)
+  tasks = replay.repeats(session.view, claim)
+  session.put(*tasks)
+  for task in tasks:
+    _measured(run, task, 84.0, speed=2.0)
+  session.follow()
+  compared = (session.view, run.records, claim, tasks)
+  assert replay.compare(*compared, Timed({})).identical
+  assert not replay.compare(*compared, run.track).identical

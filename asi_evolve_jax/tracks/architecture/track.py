@@ -95,7 +95,10 @@ class ArchitectureTrack:
     # Schedules matter where time does.
     self._timed = self.options.fitness.step_time_weight > 0
     self.metric = Metric(
-      "fitness" if self._timed else "bits_per_byte", MINIMIZE, "bits a byte"
+      "fitness" if self._timed else "bits_per_byte",
+      MINIMIZE,
+      "bits a byte",
+      timed=self._timed,
     )
     self.space = ArchitectureSpace(schedule=self._timed)
     self._published = baselines()
