@@ -164,8 +164,9 @@ def _evidence(view: View, claim: Claim) -> list[str]:
   lines += [
     "",
     f"Paired t test, two-sided: p {claim.p:.3g}; {claim.p_corrected:.3g} after "
-    f"Holm's correction over {claim.family} comparisons ({claim.entered} "
-    f"Programs entered verify, {claim.proposed} were ever proposed). The "
+    f"Holm's correction over all that entered verify (Programs: "
+    f"{claim.entered}, comparisons: {claim.family}; {claim.proposed} "
+    "candidates were ever proposed). The "
     f"sign-flip test says {claim.p_signs:.3g}; with {len(claim.seeds)} seeds "
     f"it cannot say less than {2 / 2 ** len(claim.seeds):.2g}.",
   ]

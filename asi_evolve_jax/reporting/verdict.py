@@ -136,8 +136,8 @@ def sentences(view: View, settings: RunSettings, track: Track) -> list[str]:
   held = [_versus(view, c) for c in known if c.verdict == CLAIMED]
   if known:
     lines.append(
-      f"Of {len(known)} comparisons between published Programs "
-      f"{len(held)} hold" + (f": {', '.join(held)}." if held else ".")
+      f"Comparisons between published Programs: {len(held)} of {len(known)} "
+      "claimed" + (f" ({', '.join(held)})." if held else ".")
     )
   lines += [
     seen.sentence() for seen in looked_better(view, settings, track.metric)
@@ -196,9 +196,8 @@ def _count(view: View, claims: Sequence[Claim]) -> list[str]:
       )
   largest = max(claims, key=lambda c: c.family)
   lines.append(
-    f"Corrected over {largest.family} comparisons of "
-    f"{largest.entered} Programs that entered verify; {largest.proposed} were "
-    "proposed in all."
+    f"Corrected over all that entered verify (Programs: {largest.entered}, "
+    f"comparisons: {largest.family}); {largest.proposed} were proposed in all."
   )
   return lines
 
