@@ -23,6 +23,8 @@ CONFIGS = (
   ("controls", ""),
   ("controls", "smoke"),
   ("ladder_study", ""),
+  ("calibrate", ""),
+  ("calibrate", "smoke"),
 )
 
 

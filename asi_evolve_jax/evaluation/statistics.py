@@ -63,8 +63,21 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
   mean = float(x.mean())
   if x.size < 2:
     return Interval(mean, -math.inf, math.inf)
-  half = _t(level, x.size - 1) * float(x.std(ddof=1)) / math.sqrt(x.size)
+  half = half_width(float(x.std(ddof=1)), x.size, level)
   return Interval(mean, mean - half, mean + half)
+
+
+def half_width(deviation: float, count: int, level: float = 0.95) -> float:
+  """Returns half the width of the t interval of a mean.
+
+  Args:
+    deviation: standard deviation of one value.
+    count: values; fewer than 2 give infinity.
+    level: of the interval.
+  """
+  if count < 2:
+    return math.inf
+  return _t(level, count - 1) * deviation / math.sqrt(count)
 
 
 def paired_difference(

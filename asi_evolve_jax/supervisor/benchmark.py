@@ -101,6 +101,9 @@ class SumTrack:
   def metrics(self) -> tuple[Metric, ...]:
     return (self.metric,)
 
+  def expectations(self) -> tuple[Expectation, ...]:
+    return ()
+
   def columns(self) -> tuple[str, ...]:
     return ()
 

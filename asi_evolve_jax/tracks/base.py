@@ -47,6 +47,24 @@ class Baseline:
   genome: dict[str, Any] | None = None  # its place in the space, if it has one
 
 
+@dataclasses.dataclass(frozen=True)
+class Expectation:
+  """What the literature says of two baselines: a rung that denies it misleads.
+
+  Attributes:
+    better, worse: names of baselines.
+    metric: name of the metric that says so.
+    source: who found it.
+    level: `better` need only be no worse, within the spread of seeds.
+  """
+
+  better: str
+  worse: str
+  metric: str
+  source: str
+  level: bool = False
+
+
 class Track(Protocol):
   """One research question. Constructed as `Track(options: dict)`."""
 
@@ -99,6 +117,10 @@ class Track(Protocol):
     `metric` and `final_metric` among them. What is not listed here has no
     direction: it is kept, and never compared.
     """
+    ...
+
+  def expectations(self) -> tuple[Expectation, ...]:
+    """Returns how the literature orders the baselines, for calibration."""
     ...
 
   def columns(self) -> tuple[str, ...]:

@@ -135,6 +135,9 @@ class ToyTrack:
   def metrics(self):
     return (self.metric, self.final_metric, Metric("speed", MAXIMIZE))
 
+  def expectations(self):
+    return ()
+
   def columns(self):
     return ()
 

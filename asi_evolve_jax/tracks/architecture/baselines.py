@@ -6,9 +6,31 @@ attention has no place in a space of linear mixers and is written by hand.
 
 from __future__ import annotations
 
-from asi_evolve_jax.tracks.architecture.published import PUBLISHED
+from asi_evolve_jax.tracks.architecture.published import PUBLISHED, Published
 from asi_evolve_jax.tracks.architecture.space import ArchitectureSpace
 from asi_evolve_jax.tracks.base import Baseline
+
+# Kept out of the landmarks that candidates are named after: each is one move
+# away from a published mixer, and there to show what that move does.
+_NEGATIVE = (
+  " with an erase rate in (0, 2), so that the state's transition has negative "
+  "eigenvalues (Grazzi et al. 2024, arXiv:2411.12537): what tracking a state "
+  "takes."
+)
+_NO_CONV = " without its short convolution, to see what that is worth."
+VARIANTS: dict[str, Published] = {
+  f"{name}_{suffix}": Published(
+    {**PUBLISHED[name].genes, **genes}, f"{title}{text}"
+  )
+  for suffix, genes, text in (
+    ("negative", {"beta": "negative"}, _NEGATIVE),
+    ("no_conv", {"conv": 0}, _NO_CONV),
+  )
+  for name, title in (
+    ("deltanet", "DeltaNet"),
+    ("gated_deltanet", "Gated DeltaNet"),
+  )
+}
 
 LINEAR = (
   "linear",
@@ -21,6 +43,7 @@ LINEAR = (
   "mamba2",
   "kda",
 )
+USUAL = ("softmax", *LINEAR)
 
 SOFTMAX = '''\
 """Token mixer: softmax attention, the yardstick."""
@@ -87,11 +110,11 @@ class TokenMixer(nnx.Module):
 
 
 def baselines() -> tuple[Baseline, ...]:
-  """Returns softmax attention and the linear mixers of `LINEAR`.
+  """Returns all that a config may name, the `USUAL` ones first.
 
-  All have the short convolution of 4 taps, so that neighbours differ in what
-  their papers are about. Softmax attention is a yardstick: its cost is
-  quadratic, which no candidate may be.
+  All but those named `_no_conv` have the short convolution of 4 taps, so that
+  neighbours differ in what their papers are about. Softmax attention is a
+  yardstick: its cost is quadratic, which no candidate may be.
   """
   space = ArchitectureSpace()
   softmax = Baseline(
@@ -101,14 +124,16 @@ def baselines() -> tuple[Baseline, ...]:
     "with rotary positions and the short convolution that the linear "
     "baselines have: the yardstick for recall, at quadratic cost.",
   )
+  rest = [name for name in PUBLISHED if name not in LINEAR]
   linear = []
-  for name in LINEAR:
-    genome = space.genome(**PUBLISHED[name].genes)
+  for name in (*LINEAR, *rest, *VARIANTS):
+    published = PUBLISHED.get(name) or VARIANTS[name]
+    genome = space.genome(**published.genes)
     linear.append(
       Baseline(
         name=name,
         source=space.render(genome),
-        motivation=PUBLISHED[name].motivation,
+        motivation=published.motivation,
         genome=genome,
       )
     )

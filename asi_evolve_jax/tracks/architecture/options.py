@@ -198,7 +198,7 @@ class TrackOptions:
   Attributes:
     reference: name of the baseline whose parameter count all models match.
     yardsticks: names of baselines that may cost more than linear time.
-    baselines: names of those to measure; empty: all.
+    baselines: names of those to measure; empty: `baselines.USUAL`.
     platform: what Artifacts are exported for: "cpu", "tpu" or "cuda".
     fitness: what the search ranks by.
     check_kernels: whether kernels are compared with the XLA form on "cpu" too,

@@ -19,7 +19,8 @@ from asi_evolve_jax.settings import (
   from_config,
   plain,
 )
-from asi_evolve_jax.tracks.architecture.baselines import baselines
+from asi_evolve_jax.tracks.architecture.baselines import USUAL, baselines
+from asi_evolve_jax.tracks.architecture.expectations import EXPECTATIONS
 from asi_evolve_jax.tracks.architecture.options import (
   StageOptions,
   TrackOptions,
@@ -30,6 +31,7 @@ from asi_evolve_jax.tracks.base import (
   MAXIMIZE,
   MINIMIZE,
   Baseline,
+  Expectation,
   Metric,
 )
 from asi_evolve_jax.training.synthetic.registry import TASKS
@@ -103,7 +105,7 @@ class ArchitectureTrack:
     self.space = ArchitectureSpace(schedule=self._timed)
     self._published = baselines()
     names = [b.name for b in self._published]
-    wanted = self.options.baselines or tuple(names)
+    wanted = self.options.baselines or USUAL
     named = (
       self.options.reference,
       self.options.fitness.step_time_reference,
@@ -211,6 +213,10 @@ class ArchitectureTrack:
       # Runs before the suites called it so.
       Metric("recall", MAXIMIZE, "of the answers"),
     )
+
+  def expectations(self) -> tuple[Expectation, ...]:
+    """Returns how the literature orders the baselines."""
+    return EXPECTATIONS
 
   def columns(self) -> tuple[str, ...]:
     """Names what stands beside the score in a leaderboard."""

@@ -13,7 +13,7 @@ from typing import Any
 from asi_evolve_jax.evaluation.stages import Stage
 from asi_evolve_jax.records.schema import SEARCH
 from asi_evolve_jax.settings import RungSettings, SettingsError
-from asi_evolve_jax.tracks.base import MAXIMIZE, Baseline, Metric
+from asi_evolve_jax.tracks.base import MAXIMIZE, Baseline, Expectation, Metric
 from asi_evolve_jax.tracks.circle_packing.space import CirclePackingSpace
 from asi_evolve_jax.tracks.circle_packing.templates import CALLS_A_UNIT
 
@@ -166,6 +166,10 @@ class CirclePackingTrack:
   def metrics(self) -> tuple[Metric, ...]:
     """Returns the sum of the radii, all that is measured."""
     return (self.metric,)
+
+  def expectations(self) -> tuple[Expectation, ...]:
+    """Returns (): nobody has published an order."""
+    return ()
 
   def columns(self) -> tuple[str, ...]:
     """Returns the columns beside the score: the best packing of all seeds."""

@@ -264,7 +264,7 @@ TASKS = (
   Task(
     "rebinding_recall",
     "the latest value of a key that was given several: what the delta rule "
-    "adds to linear attention (Schlag et al., arXiv:2102.11174, section 6.1.2)",
+    "adds to linear attention (Schlag et al., arXiv:2102.11174, section 6.1)",
     rebinding_recall,
     lambda time: 1 / (_ALPHABET * _pairs(time)),
     least_time=8,
