@@ -38,7 +38,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.run_dir = ""  # runs/<name>
   config.seed = 0
   config.rounds = 0  # baselines alone
-  config.time_limit = 0.0
   config.target_score = ml_collections.config_dict.placeholder(float)
   config.patience = 0
   config.durable = True

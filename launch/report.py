@@ -1,10 +1,12 @@
 """`python -m launch.report COMMAND --records=URL [--out=DIR]`: reads a run.
 
 ladder: how well each rung predicts the last (docs/results/ladder.md).
+calibrate: whether each rung orders the baselines as published (docs/suites.md).
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,14 +26,20 @@ _OUT = flags.DEFINE_string(
 )
 
 
+def _view(run: OpenRun) -> View:
+  metric = run.track.metric
+  view = View(metric.name, metric.direction)
+  records, _ = run.records.follow(None)
+  view.update(records)
+  return view
+
+
 def _ladder(run: OpenRun, out: Path) -> str:
   from asi_evolve_jax.reporting import ladder
   from asi_evolve_jax.reporting.figures import draw_lines
 
   metric = run.track.metric
-  view = View(metric.name, metric.direction)
-  records, _ = run.records.follow(None)
-  view.update(records)
+  view = _view(run)
   found = ladder.study(*ladder.read(view, run.records, run.settings, metric))
   text = ladder.markdown(found, metric)
   (out / "ladder.md").write_text(text)
@@ -45,7 +53,23 @@ def _ladder(run: OpenRun, out: Path) -> str:
   return text
 
 
-COMMANDS: dict[str, Callable[[OpenRun, Path], str]] = {"ladder": _ladder}
+def _calibrate(run: OpenRun, out: Path) -> str:
+  from asi_evolve_jax.reporting import calibration
+
+  view = _view(run)
+  scales = calibration.calibrate(view, run.settings, run.track)
+  seconds = sum(r.cost.get("cpu_seconds", 0.0) for r in view.results.values())
+  text = calibration.markdown(scales, seconds)
+  (out / "calibration.md").write_text(text)
+  figures = json.dumps(calibration.as_json(scales), indent=1, allow_nan=False)
+  (out / "calibration.json").write_text(figures + "\n")
+  return text
+
+
+COMMANDS: dict[str, Callable[[OpenRun, Path], str]] = {
+  "ladder": _ladder,
+  "calibrate": _calibrate,
+}
 
 
 def main(argv: list[str]) -> int:

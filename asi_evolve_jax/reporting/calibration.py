@@ -268,8 +268,9 @@ def as_json(scales: list[Scale]) -> list[dict[str, Any]]:
   found = []
   for scale in scales:
     value = dataclasses.asdict(scale) | {"verdict": scale.verdict}
+    # One seed has no spread, and JSON no infinity.
     for name in ("noise", "visible"):
-      if not math.isfinite(value[name]):
-        value[name] = None
+      number = getattr(scale, name)
+      value[name] = number if math.isfinite(number) else None
     found.append(value)
   return found

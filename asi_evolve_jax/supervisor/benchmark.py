@@ -41,7 +41,7 @@ from asi_evolve_jax.settings import (
   VerifySettings,
   WorkerSettings,
 )
-from asi_evolve_jax.tracks.base import MAXIMIZE, Baseline, Metric
+from asi_evolve_jax.tracks.base import MAXIMIZE, Baseline, Expectation, Metric
 
 _GENES = 12
 _RECORDS_A_ROUND = 5  # program, proposal, task, result, analysis

@@ -24,6 +24,8 @@ import sysconfig
 import zipfile
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 MIN_CHARACTERS = 80  # shorter documents are noise to a language model
 
 _TAG = re.compile(r"<[^>]+>")
@@ -237,6 +239,17 @@ def read_code() -> Iterator[Document]:
   """
   for group, path in _modules():
     yield Document(group, _texts(path)[1])
+
+
+def header_text() -> bytes:
+  """Returns the C headers that NumPy installs, in the order of their paths.
+
+  Code in a language that no corpus here holds, there wherever this runs: about
+  0.4 MB under BSD-3-Clause, as UTF-8, joined by a zero byte.
+  """
+  folder = pathlib.Path(np.get_include())
+  paths = sorted(folder.rglob("*.h"), key=lambda p: p.relative_to(folder).parts)
+  return b"\0".join(path.read_bytes() for path in paths)
 
 
 _MEGABYTE = 1_000_000

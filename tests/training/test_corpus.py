@@ -418,6 +418,13 @@ def test_code_comes_without_docstrings(tmp_path, monkeypatch):
   assert "words" not in code
 
 
+def test_header_text_is_c():
+  text = sources.header_text()
+  assert 200_000 < len(text) < 2_000_000
+  assert text.count(b"#define") > 500
+  assert text == sources.header_text()
+
+
 @pytest.mark.slow
 def test_floor_holds_docstrings_and_scores_on_code(tmp_path):
   built = corpus.build("floor-v1", data_dir=tmp_path, progress=_quiet)

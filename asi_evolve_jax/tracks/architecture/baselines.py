@@ -27,8 +27,8 @@ VARIANTS: dict[str, Published] = {
     ("no_conv", {"conv": 0}, _NO_CONV),
   )
   for name, title in (
-    ("deltanet", "DeltaNet"),
-    ("gated_deltanet", "Gated DeltaNet"),
+    ("deltanet", "DeltaNet (arXiv:2406.06484)"),
+    ("gated_deltanet", "Gated DeltaNet (arXiv:2412.06464)"),
   )
 }
 

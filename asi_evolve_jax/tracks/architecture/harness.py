@@ -15,7 +15,7 @@ from asi_evolve_jax.models.language_model import LanguageModel, LMConfig
 from asi_evolve_jax.programs import artifact
 from asi_evolve_jax.tracks.architecture import contract
 from asi_evolve_jax.tracks.architecture.options import StageOptions
-from asi_evolve_jax.training import corpus
+from asi_evolve_jax.training import corpus, sources
 from asi_evolve_jax.training.batches import evaluation_windows, train_batches
 from asi_evolve_jax.training.trainer import Optimizer, Trainer
 from asi_evolve_jax.training.trigram import Trigram
@@ -61,6 +61,13 @@ def open_text(request: StageRequest) -> corpus.Corpus:
     CorpusError: if it has not been built on this machine.
   """
   return corpus.open_corpus(pathlib.Path(request.folders["search"]).parent)
+
+
+def code_windows(options: StageOptions) -> np.ndarray:
+  """Returns windows of C headers, uint8 [count, time + 1], always the same."""
+  text = np.frombuffer(sources.header_text(), np.uint8)
+  run = options.run
+  return evaluation_windows(text, count=run.eval_windows, time=run.time)
 
 
 def windows(

@@ -79,9 +79,11 @@ class Generalisation:
 
   Attributes:
     tasks: synthetic task to steps of training on it.
+    code: whether to score on C headers, as `gen/code_bits_per_byte`.
   """
 
   tasks: dict[str, int] = dataclasses.field(default_factory=dict)
+  code: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

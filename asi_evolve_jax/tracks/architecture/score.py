@@ -30,12 +30,17 @@ def run(request: StageRequest) -> StageReply:
   rate, metrics, payload = harness.unpack(request.payload)
   trainer, _ = harness.make_trainer(payload, options)
   text = harness.open_text(request)
+  texts = {
+    name: harness.windows(text, split, options)
+    for name, split in _SPLITS.items()
+  }
+  if options.run.generalisation.code:
+    texts["gen/code_bits_per_byte"] = harness.code_windows(options)
   like = trainer.init(0)["params"]
   for seed, measured in zip(request.seeds, metrics, strict=True):
     path = tuning.params_path(pathlib.Path(request.scratch), seed, rate)
     params = harness.load_params(path, like)
-    for name, split in _SPLITS.items():
-      windows = harness.windows(text, split, options)
+    for name, windows in texts.items():
       measured[name] = trainer.evaluate(params, windows)[0]
   trigram = harness.trigram(text, "held_out", options, request.seeds[0])
   return StageReply(

@@ -205,6 +205,7 @@ class ArchitectureTrack:
       *(raw if self._timed else []),
       self.final_metric,
       Metric("other_bits_per_byte", MINIMIZE, "bits a byte"),
+      Metric("gen/code_bits_per_byte", MINIMIZE, "bits a byte"),
       *(
         Metric(f"{suite}/{name}", MAXIMIZE, "of the answers")
         for suite in ("dev", "gen")
@@ -229,6 +230,7 @@ class ArchitectureTrack:
       *(f"dev/{name}" for name in TASKS),
       *(f"gen/{name}" for name in TASKS),
       "other_bits_per_byte",
+      "gen/code_bits_per_byte",
       "parameters",
       "flops_per_token",
       "step_time_s",

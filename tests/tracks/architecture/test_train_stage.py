@@ -200,7 +200,7 @@ def test_verification_scores_held_out_text_in_a_stage_of_its_own(
   run = dataclasses.replace(
     options.run,
     development={"recall": 2},
-    generalisation=Generalisation(tasks={"parity": 2}),
+    generalisation=Generalisation(tasks={"parity": 2}, code=True),
   )
   verify = dataclasses.replace(options, purpose="verify", run=run)
   opened = []
@@ -225,6 +225,7 @@ def test_verification_scores_held_out_text_in_a_stage_of_its_own(
     "bits_per_byte",
     "held_out_bits_per_byte",
     "other_bits_per_byte",
+    "gen/code_bits_per_byte",
     "dev/recall",
     "gen/parity",
   }
