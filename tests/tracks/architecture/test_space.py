@@ -192,7 +192,7 @@ def test_titles_name_the_nearest_published_mixer():
 
 def test_baselines_are_candidates_like_any_other():
   found = {b.name: b for b in baselines()}
-  assert list(found)[:6] == [
+  assert list(found)[:10] == [
     "softmax",
     "linear",
     "retnet",
