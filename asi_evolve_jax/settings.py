@@ -46,6 +46,26 @@ class ResearcherSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class StopSettings:
+  """Candidates of the search that fall behind a baseline stop early.
+
+  They are compared at equal tokens, wherever the rung's options evaluate on
+  the way. One that stopped has no score; baselines never stop.
+  """
+
+  reference: str = ""  # the baseline's name; "": nobody stops
+  margin: float = 0.0  # how far behind, in the unit of the track's metric
+  after: float = 0.25  # share of the steps that everybody gets
+
+  def __post_init__(self) -> None:
+    if self.margin < 0 or not 0 <= self.after <= 1:
+      raise SettingsError(
+        "a rung's stop needs a margin of at least 0 and a share `after` in "
+        f"[0, 1]; got {self.margin} and {self.after}."
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RungSettings:
   """One level of fidelity."""
 
@@ -56,6 +76,7 @@ class RungSettings:
   # Promoted to the next rung: the best `promote` share of what this rung has
   # measured so far (successive halving, asynchronous), baselines always.
   promote: float = 0.5
+  stop: StopSettings = StopSettings()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

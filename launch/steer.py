@@ -9,6 +9,7 @@ from absl import app, flags
 from rich.console import Console
 
 from asi_evolve_jax.records import RecordError, StoreError
+from asi_evolve_jax.reporting.people import describe
 from asi_evolve_jax.settings import SettingsError
 from asi_evolve_jax.supervisor import steering
 from asi_evolve_jax.supervisor.processes import EXIT_FAILED, EXIT_USAGE
@@ -63,7 +64,7 @@ def main(argv: list[str]) -> int:
     return EXIT_FAILED
   view = steering.view_of(run)
   for word in said:
-    print(f"{word.key}: {steering.describe(view, word)}, by {word.by}")
+    print(f"{word.key}: {describe(view, word)}, by {word.by}")
   return 0
 
 

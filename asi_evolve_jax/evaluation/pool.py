@@ -18,8 +18,8 @@ class Outcome:
   """How one stage ended.
 
   Attributes:
-    status: "ok", "rejected", "failed" (its own doing), "timeout", or "lost"
-      (the machine's doing: worth another attempt).
+    status: "ok", "rejected", "stopped", "failed" (its own doing), "timeout",
+      or "lost" (the machine's doing: worth another attempt).
     reply: what the stage returned, whole even if it is a refusal; empty unless
       the stage returned.
     error: what went wrong, in lines a person can use; "" if ok.

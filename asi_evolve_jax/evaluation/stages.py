@@ -84,7 +84,8 @@ class StageReply:
   """What a stage returns.
 
   Attributes:
-    status: "ok", "rejected" (a gate said no) or "failed".
+    status: "ok", "rejected" (a gate said no), "stopped" (too far behind to go
+      on) or "failed".
     gate: the gate that rejected.
     error: what went wrong and what to change.
     payload: input of the next stage.

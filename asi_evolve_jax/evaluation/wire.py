@@ -21,7 +21,7 @@ _MAGIC = b"AEJ1"
 _PREFIX = struct.Struct("!4sIQ")  # magic, bytes of header, bytes of body
 PREFIX_BYTES = _PREFIX.size
 HEADER_BYTES = 16 << 20  # no honest header comes near
-_STATUSES = ("ok", "rejected", "failed")
+_STATUSES = ("ok", "rejected", "failed", "stopped")
 _DTYPES = frozenset(
   [
     *("bool", "int8", "int16", "int32", "int64"),

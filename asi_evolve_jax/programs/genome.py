@@ -85,6 +85,19 @@ class Space(abc.ABC):
   def title(self, genome: Genome) -> str:
     """Returns a short name for tables, e.g. "delta/scalar-decay"."""
 
+  def suspects(self, gate: str, message: str) -> tuple[str, ...]:
+    """Returns the genes that can make `gate` reject, most likely ones first.
+
+    Args:
+      gate: its name.
+      message: what it said.
+
+    Returns:
+      () where the space cannot tell.
+    """
+    del gate, message
+    return ()
+
   def repair(self, genome: Mapping[str, Any]) -> Genome:
     """Returns the canonical form: inactive genes at their defaults.
 

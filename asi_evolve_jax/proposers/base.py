@@ -97,6 +97,34 @@ class Context:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rejection:
+  """What a gate said of a Program.
+
+  Attributes:
+    source: of the Program.
+    gate: that rejected it.
+    message: what to change, for its author.
+    changed: gene -> value before, for what its author had changed in a parent.
+    counts: feature -> (Programs rejected at this gate, Programs tried) with it.
+  """
+
+  source: str
+  gate: str
+  message: str
+  changed: Mapping[str, Any]
+  counts: Mapping[str, tuple[int, int]]
+
+  def rate(self, name: str) -> float:
+    """Returns the share of Programs with feature `name` that were rejected.
+
+    Half a rejection is added to each, so that the unknown is worse than what
+    has passed and better than what has not.
+    """
+    bad, tried = self.counts.get(name, (0, 0))
+    return (bad + 0.5) / (tried + 1)
+
+
+@dataclasses.dataclass(frozen=True)
 class Draft:
   """A Proposal before it is a record; fields as in records.schema."""
 
@@ -118,6 +146,14 @@ class Proposer(Protocol):
 
     Raises:
       Exhausted: if none was found.
+    """
+    ...
+
+  def repair(self, context: Context, rejection: Rejection) -> Draft:
+    """Returns a Program that mends `context.parent`, which a gate rejected.
+
+    Raises:
+      Exhausted: if it knows of none.
     """
     ...
 

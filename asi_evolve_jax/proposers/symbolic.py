@@ -21,6 +21,7 @@ from asi_evolve_jax.proposers.base import (
   Draft,
   Exhausted,
   Known,
+  Rejection,
   gene_named,
 )
 from asi_evolve_jax.proposers.guidance import obey
@@ -29,6 +30,7 @@ from asi_evolve_jax.proposers.motivation import (
   motivation,
   used_knowledge,
 )
+from asi_evolve_jax.proposers.repair import mend
 
 _TRIES = 200
 _WIDEN_AFTER = 15  # known Programs, one more move each time
@@ -59,6 +61,10 @@ class Symbolic:
       f"{_TRIES} tries around {context.parent.name} and anywhere gave only "
       "known Programs: the space is all but used up."
     )
+
+  def repair(self, context: Context, rejection: Rejection) -> Draft:
+    """See proposers.base.Proposer."""
+    return mend(context, rejection, _Beliefs(context).draw)
 
   def _try(self, context: Context, widen: int) -> Draft:
     rng, settings = context.rng, context.settings

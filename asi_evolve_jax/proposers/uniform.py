@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from asi_evolve_jax.programs.source import program_id
-from asi_evolve_jax.proposers.base import Context, Draft, Exhausted
+from asi_evolve_jax.proposers.base import (
+  Context,
+  Draft,
+  Exhausted,
+  Rejection,
+)
 from asi_evolve_jax.proposers.guidance import obey
+from asi_evolve_jax.proposers.repair import mend
 
 _TRIES = 200
 
@@ -29,3 +35,7 @@ class Uniform:
     raise Exhausted(
       f"{_TRIES} draws gave only known Programs: the space is all but used up."
     )
+
+  def repair(self, context: Context, rejection: Rejection) -> Draft:
+    """See proposers.base.Proposer."""
+    return mend(context, rejection, lambda name: context.rng.random())

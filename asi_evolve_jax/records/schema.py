@@ -20,8 +20,9 @@ OK = "ok"
 REJECTED = "rejected"  # a gate said no
 FAILED = "failed"  # the Program raised or printed garbage
 TIMEOUT = "timeout"  # the deadline killed it
+STOPPED = "stopped"  # behind the baseline, its training ended early
 LOST = "lost"  # the machine killed it (memory, signal): asked for again
-STATUSES = (OK, REJECTED, FAILED, TIMEOUT, LOST)
+STATUSES = (OK, REJECTED, FAILED, TIMEOUT, STOPPED, LOST)
 
 # Purposes of a Task.
 SEARCH = "search"

@@ -29,6 +29,7 @@ class Row:
     seeds: the seeds measured.
     facts: the track's columns and the cost, where the Results hold them.
     beats: names of the baselines that it is claimed to beat.
+    vetoed: whether a person wants no more of it.
   """
 
   rank: int
@@ -41,6 +42,7 @@ class Row:
   seeds: tuple[int, ...]
   facts: dict[str, float]
   beats: tuple[str, ...] = ()
+  vetoed: bool = False
 
   def json(self) -> dict[str, Any]:
     return dataclasses.asdict(self)
@@ -78,6 +80,7 @@ def rows(
         program=program,
         name=proposal.name,
         author=proposal.author,
+        vetoed=program in view.vetoed,
         score=mean,
         low=None if alone else low,
         high=None if alone else high,
@@ -150,7 +153,8 @@ def markdown(table: list[Row], metric: Metric, marks: dict[str, float]) -> str:
   ]
   entries: list[tuple[float, list[str]]] = []
   for row in table:
-    cells = [str(row.rank), row.name, row.author, quality(row)]
+    name = f"{row.name} (vetoed)" if row.vetoed else row.name
+    cells = [str(row.rank), name, row.author, quality(row)]
     cells += [str(len(row.seeds))]
     cells += [", ".join(row.beats)] * claimed
     cells += [human(name, row.facts.get(name)) for name in names]

@@ -13,7 +13,13 @@ from pathlib import Path
 
 from asi_evolve_jax.records import Records, View
 from asi_evolve_jax.records.schema import OK, VERIFY
-from asi_evolve_jax.reporting import cards, leaderboard, lineage, verdict
+from asi_evolve_jax.reporting import (
+  cards,
+  leaderboard,
+  lineage,
+  people,
+  verdict,
+)
 from asi_evolve_jax.reporting.figures import draw_progress
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Track
@@ -72,7 +78,7 @@ def write_report(
       "Selected on these scores: nothing here is claimed.\n",
       leaderboard.markdown(table, track.metric, marks),
     ]
-  sections.append(_failures(view))
+  sections += [_failures(view), people.section(view, settings)]
   text = "\n".join(sections)
   (folder / "leaderboard.md").write_text(text)
   (folder / "leaderboard.json").write_text(

@@ -15,6 +15,7 @@ from asi_evolve_jax.records.schema import (
   PAIR,
   REJECTED,
   SEARCH,
+  STOPPED,
   TIMEOUT,
   Analysis,
   Proposal,
@@ -351,6 +352,7 @@ def _measured(result: Result) -> str:
   why = {
     REJECTED: f"rejected by gate {result.gate or 'unnamed'}",
     TIMEOUT: "killed at the deadline (timeout)",
+    STOPPED: "stopped early, too far behind a baseline",
   }.get(result.status, "failed with an error")
   error = " ".join(result.error.split())
   return f"{result.rung}: {why}" + (f": {error[:300]}" if error else "")

@@ -150,6 +150,11 @@ class Attempt:
   def result(self, status: str, worker: str, **fields: Any) -> Result:
     """Returns the Result of the Task."""
     task = self.task
+    tokens = self.cost.get("tokens")
+    per_token = self.report.get("flops_per_token")
+    if tokens and isinstance(per_token, (int, float)):
+      # Forward once, and backward twice as much.
+      self.cost["flops"] = 3.0 * per_token * tokens
     error = fields.pop("error", "")
     if len(error) > _ERROR_CHARS:
       error = f"{error[:1000]}\n[...]\n{error[1000 - _ERROR_CHARS :]}"

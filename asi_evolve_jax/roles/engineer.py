@@ -38,6 +38,7 @@ from asi_evolve_jax.records.schema import (
   Result,
   Task,
 )
+from asi_evolve_jax.roles import early_stopping
 from asi_evolve_jax.roles.attempt import (
   Attempt,
   measured_as,
@@ -242,7 +243,10 @@ class Engineer:
     stage = attempt.stages[attempt.index]
     request = attempt.request(
       stage,
-      self._track.stage_options(attempt.rung),
+      self._track.stage_options(attempt.rung)
+      | early_stopping.options(
+        self.view, self._records, attempt.rung, attempt.task
+      ),
       self._track.folders() if stage.reads else {},
       str(self._run_dir / "cache"),
     )

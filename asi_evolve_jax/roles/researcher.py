@@ -13,6 +13,7 @@ from asi_evolve_jax.evaluation.budget import Budget, rounds
 from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.proposers.base import (
   Context,
+  Draft,
   Exhausted,
   Guidance,
   Knowledge,
@@ -21,14 +22,19 @@ from asi_evolve_jax.proposers.base import (
 from asi_evolve_jax.proposers.registry import make_proposer
 from asi_evolve_jax.records import Records, View
 from asi_evolve_jax.records.schema import (
+  REPAIR,
   Analysis,
   Insight,
+  Milestone,
   Program,
   Proposal,
   Record,
+  Result,
   Task,
 )
+from asi_evolve_jax.roles import repair
 from asi_evolve_jax.roles.cognition import insight_item
+from asi_evolve_jax.roles.repair import Rejections
 from asi_evolve_jax.search.samplers import make_sampler
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Track
@@ -72,6 +78,9 @@ class Researcher:
     self._effects: dict[str, tuple[float, float, float, int]] = {}
     # Naming a Program parses it: once, not at every look.
     self._baselines = [(program_id(b.source), b) for b in track.baselines()]
+    self._rejections = Rejections(track.space, self.view)
+    # Repairs whose writer may have died before it asked for their Tasks.
+    self._lacking: dict[str, Proposal] = {}
     workers = settings.workers.count or os.cpu_count() or 1
     self._capacity = workers * settings.researcher.queue
 
@@ -87,7 +96,8 @@ class Researcher:
       return False
     if self._propose_baselines():
       return True
-    return self._propose_candidates()
+    repaired = self._propose_repairs()
+    return self._propose_candidates() or repaired
 
   def close(self) -> None:
     """Nothing is held."""
@@ -95,7 +105,14 @@ class Researcher:
   def _learn(self, news: list[Record]) -> None:
     self.view.update(news)
     for record in news:
-      if isinstance(record, Insight):
+      if isinstance(record, Result):
+        self._rejections.observe(record)
+      elif isinstance(record, Task):
+        self._lacking.pop(record.program, None)
+      elif isinstance(record, Proposal) and record.operator == REPAIR:
+        if not self._has_task(record.program):
+          self._lacking[record.program] = record
+      elif isinstance(record, Insight):
         self._index.add(insight_item(record))
       elif isinstance(record, Analysis):
         for effect in record.effects:
@@ -168,6 +185,55 @@ class Researcher:
       self._commit(records)
     return bool(records)
 
+  def _propose_repairs(self) -> bool:
+    """Mends each Program that a gate rejected, once.
+
+    The key of such a Proposal is that of the rejected Program: of several
+    Researchers one writes it, and whoever sees it asks for its Task.
+    """
+    if not self._settings.researcher.repair:
+      return False
+    did = False
+    for result in self.view.unrepaired():
+      if not Budget(self.view, self._settings, time.time()).rounds_left(1):
+        break
+      self._repair(result)
+      did = True
+    tasks = [
+      self._first_task(program, self.name, repair.PRIORITY)
+      for program in self._lacking
+    ]
+    if tasks:
+      self._lacking.clear()
+      self._commit(list(tasks))
+    return did or bool(tasks)
+
+  def _repair(self, result: Result) -> None:
+    """Writes the repair of what `result` rejected, or that there is none."""
+    rejection = self._rejections.of(result)
+    rejected = self.view.proposal_of[result.program]
+    query = f"{rejection.gate}: {rejection.message}"
+    rng = random.Random(f"{self._settings.seed}/repair/{result.program}")
+    parent = self._known(result.program, result.rung)
+    context = self._context(parent, (), query, rng, set())
+    try:
+      draft = self._proposer.repair(context, rejection)
+    except Exhausted as error:
+      log.warning("no repair of %s: %s", rejected.name, error)
+      name = f"no-repair/{result.program}"
+      self._commit([Milestone(name=name, by=self.name)])
+      return
+    program, proposal = self._records_of(draft, context, rejected.round)
+    # Its Task comes after: only the one Proposal that counts gets one.
+    if self._records.put(program, proposal)[1]:
+      self.view.update([program, proposal])
+      self._lacking[proposal.program] = proposal
+      log.info("round %d: repaired as %s", rejected.round, draft.name)
+
+  def _has_task(self, program: str) -> bool:
+    first = self._first_task(program, self.name, repair.PRIORITY)
+    return first.id in self.view.tasks
+
   def _parent_rung(self) -> str | None:
     """Returns the highest rung where there is something to choose from."""
     # Once nothing more is to come, fewer will do.
@@ -202,29 +268,32 @@ class Researcher:
     except Exhausted as error:
       log.warning("round %d: %s", round_number, error)
       return []
+    program, proposal = self._records_of(draft, context, round_number)
+    written.add(program.hash)
+    log.info("round %d: %s (%s)", round_number, draft.name, draft.operator)
+    return [program, proposal, self._first_task(program.hash, self.name, 0)]
+
+  def _records_of(
+    self, draft: Draft, context: Context, round_number: int
+  ) -> tuple[Program, Proposal]:
     program = program_id(draft.source)
-    written.add(program)
+    track = self._settings.track
     proposal = Proposal(
       program=program,
-      track=self._settings.track,
+      track=track,
       name=draft.name,
       author=self._settings.researcher.proposer,
       round=round_number,
       operator=draft.operator,
       motivation=_with_words(draft.motivation, context.guidance),
       parents=draft.parents,
-      references=tuple(known.program for known in references),
+      references=tuple(known.program for known in context.references),
       genome=draft.genome,
       changes=draft.changes,
       knowledge=(*draft.knowledge, *(word.id for word in context.guidance)),
       seen=self._cursor.position if self._cursor else "",
     )
-    log.info("round %d: %s (%s)", round_number, draft.name, draft.operator)
-    return [
-      Program(hash=program, track=self._settings.track, source=draft.source),
-      proposal,
-      self._first_task(program, self.name, 0),
-    ]
+    return Program(hash=program, track=track, source=draft.source), proposal
 
   def _has_genome(self, program: str) -> bool:
     return self.view.proposal_of[program].genome is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from asi_evolve_jax.evaluation import budget
 from asi_evolve_jax.records import Records, View, steering
 from asi_evolve_jax.records.schema import Steer
+from asi_evolve_jax.reporting.people import describe, when
 from asi_evolve_jax.roles.promotion import Promotions
 from asi_evolve_jax.supervisor.run import OpenRun
 
@@ -277,32 +277,15 @@ def asks(view: View, promotions: Promotions, url: str) -> list[str]:
   return lines
 
 
-def describe(view: View, word: Steer) -> str:
-  """Returns a word as its author could have typed it, Programs by name."""
-  said = word.arguments
-  parts = [word.verb]
-  if "program" in said:
-    proposal = view.proposal_of.get(said["program"])
-    parts.append(proposal.name if proposal else said["program"][:12])
-  if said.get("descendants"):
-    parts.append("and its descendants")
-  if word.verb == steering.BUDGET:
-    parts.append(f"{said['name']}={said['value']:g}")
-  rest = ("rung", "text", "reason", "number")
-  parts += [str(said[name]) for name in rest if name in said]
-  return " ".join(part for part in parts if part)
-
-
 def show(run: OpenRun, console: Console) -> None:
   """Prints what has been said, what waits for a word, and the budgets."""
   view = view_of(run)
   now = view.steering
   table = Table("number", "said", "by", "when", "")
   for word in now.words:
-    moment = time.strftime("%m-%d %H:%M", time.localtime(word.created_at))
     gone = "withdrawn" if word.number in now.withdrawn else ""
     said = describe(view, word).replace("[", "\\[")  # no markup
-    table.add_row(str(word.number), said, word.by, moment, gone)
+    table.add_row(str(word.number), said, word.by, when(word), gone)
   console.print(table if now.words else "Nobody has said anything.")
   state = "the search goes on"
   if "finished" in view.milestones:

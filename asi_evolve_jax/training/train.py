@@ -6,6 +6,7 @@ import dataclasses
 import math
 import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -20,6 +21,10 @@ class Diverged(RuntimeError):
   """Training produced a loss or a gradient that is no number."""
 
 
+class Stopped(RuntimeError):
+  """Training ended early because a score on the way was too bad."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
   """How long and how closely watched.
@@ -31,6 +36,8 @@ class Run:
     eval_every: steps between evaluations on the way; 0: only at the end.
     checkpoint_s: seconds between checkpoints; 0: none.
     checkpoints: folder for them; "": none.
+    watch: called with (steps done, bits a byte) at each evaluation on the way;
+      may raise Stopped.
   """
 
   steps: int
@@ -39,6 +46,7 @@ class Run:
   eval_every: int = 0
   checkpoint_s: float = 0.0
   checkpoints: str = ""
+  watch: Callable[[int, float], None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +87,7 @@ def train(
 
   Raises:
     Diverged: names the step and what was not finite.
+    Stopped: from `run.watch`.
   """
   rates = trainer.optimizer.schedule(run.steps, run.learning_rate)
   batches = train_batches(
@@ -130,6 +139,8 @@ def train(
       points.append((done, trainer.evaluate(state["params"], dev)[0]))
       mark = time.monotonic()
       eval_s += mark - before
+      if run.watch is not None:
+        run.watch(done, points[-1][1])
     due = run.checkpoint_s and mark - saved >= run.checkpoint_s
     if keeper and due and done < run.steps:
       settle()

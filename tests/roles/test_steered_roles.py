@@ -6,95 +6,27 @@ import sys
 
 import pytest
 
-from asi_evolve_jax.evaluation.workers import InlinePool
-from asi_evolve_jax.records import Records, View
-from asi_evolve_jax.records.schema import Milestone, Run
-from asi_evolve_jax.roles.engineer import Engineer
-from asi_evolve_jax.roles.researcher import Researcher
+from asi_evolve_jax.records import Records
+from asi_evolve_jax.records.schema import Milestone
+from asi_evolve_jax.reporting import leaderboard
+from asi_evolve_jax.reporting.people import section
 from asi_evolve_jax.roles.verifier import finalists
 from asi_evolve_jax.settings import (
   ApprovalSettings,
   BudgetSettings,
-  ResearcherSettings,
   VerifySettings,
-  plain,
 )
 from asi_evolve_jax.supervisor.run import OpenRun
 from asi_evolve_jax.supervisor.steering import SteerError, steer
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-import toy_track
-
-
-class _Loop:
-  """A Researcher and an Engineer in this process, on records on disk."""
-
-  def __init__(self, folder, **changes):
-    self.settings = dataclasses.replace(
-      toy_track.settings(),
-      rounds=60,
-      verify=VerifySettings(finalists=0),
-      researcher=ResearcherSettings(
-        queue=1, batch=1, knowledge=0, fresh=0.0, crossover=0.0, repair=False
-      ),
-      **changes,
-    )
-    self.folder = folder
-    self.records = Records.open(str(folder / "records"))
-    self.track = toy_track.SpaceTrack()
-    self.run = OpenRun(self.records, self.settings, self.track, folder)
-    self.records.put(
-      Run(
-        name="test",
-        track="toy",
-        config=plain(self.settings),
-        commit="",
-        machine={},
-        versions={},
-        manifest={},
-      )
-    )
-    self.restart()
-
-  def restart(self):
-    """Both roles anew, from nothing but the records."""
-    self.researcher = Researcher(
-      Records.open(str(self.folder / "records")),
-      self.settings,
-      self.track,
-      self.folder,
-    )
-    self.engineer = Engineer(
-      Records.open(str(self.folder / "records")),
-      self.settings,
-      self.track,
-      run_dir=self.folder,
-      pool=InlinePool(1),
-    )
-
-  def steps(self, count):
-    for _ in range(count):
-      self.researcher.step()
-      self.engineer.step()
-
-  def say(self, verb, *words, **kwargs):
-    return steer(self.run, verb, words, "ann", **kwargs)
-
-  @property
-  def view(self):
-    view = View("loss", "minimize", ("quick", "explore"))
-    view.update(self.records.follow()[0])
-    return view
-
-  def candidates(self):
-    found = [p for p in self.view.proposals.values() if p.round]
-    return sorted(found, key=lambda p: p.round)
+from loop_kit import Loop
 
 
 @pytest.fixture
 def loop(tmp_path):
-  return _Loop(tmp_path)
+  return Loop(tmp_path)
 
 
 def test_a_pause_lets_nothing_begin_and_survives_a_restart(loop):
@@ -199,11 +131,11 @@ def test_guidance_is_obeyed_and_recorded(loop):
 
 
 def test_dear_promotions_wait_for_approval(tmp_path):
-  loop = _Loop(tmp_path, approve_above=ApprovalSettings(flops=150.0))
+  loop = Loop(tmp_path, approve_above=ApprovalSettings(flops=150.0))
   loop.steps(4)  # explore costs 100 FLOPs a Task here, whatever its seeds
   assert any(t.rung == "explore" for t in loop.view.tasks.values())
   assert not loop.engineer._promotions.waiting()
-  loop = _Loop(tmp_path / "b", approve_above=ApprovalSettings(flops=50.0))
+  loop = Loop(tmp_path / "b", approve_above=ApprovalSettings(flops=50.0))
   loop.steps(8)
   climbed = {t.program for t in loop.view.tasks.values() if t.rung == "explore"}
   assert climbed == loop.view.baselines
@@ -217,7 +149,7 @@ def test_dear_promotions_wait_for_approval(tmp_path):
 
 def test_work_is_refused_before_a_budget_is_exceeded(tmp_path):
   budget = BudgetSettings(flops=1250.0)
-  loop = _Loop(tmp_path, budget=budget)
+  loop = Loop(tmp_path, budget=budget)
   loop.steps(30)
   spent = loop.view.spending.total["flops"]
   assert 1000.0 <= spent <= 1250.0
@@ -272,3 +204,21 @@ def test_two_who_speak_at_once_are_both_heard(loop):
 
 def _rest(loop):
   return loop.settings, loop.track, loop.folder
+
+
+def test_the_report_says_what_people_did(loop):
+  loop.steps(8)
+  last = loop.settings.ladder[-1].name
+  best = next(p for p in loop.view.ranked(last) if p not in loop.view.baselines)
+  name = loop.view.proposal_of[best].name
+  loop.say("veto", best)
+  loop.say("budget", "flops=5000")
+  view = loop.view
+  table = leaderboard.rows(view, last, loop.track.metric, ())
+  assert f"{name} (vetoed)" in leaderboard.markdown(
+    table, loop.track.metric, {}
+  )
+  text = section(view, loop.settings)
+  assert f"1. veto {name} (ann," in text
+  spent = view.spending.total["flops"]
+  assert f"flops {spent:.4g} of 5000" in text

@@ -183,3 +183,13 @@ def test_a_search_whose_baselines_all_failed_says_so():
   )
   reason = end_reason(view, _settings(rounds=5), METRIC, NOW)
   assert "no baseline has a score" in reason
+
+
+def test_a_rejected_program_is_mended_before_the_rounds_are_over():
+  view = _view(1.0, 1.0, status="rejected")
+  settings = _settings(rounds=2)
+  assert end_reason(view, settings, METRIC, NOW) is None
+  for number in (1, 2):
+    name = f"no-repair/{digest(number)}"
+    view.update([Milestone(name=name, by="researcher")])
+  assert "rounds" in end_reason(view, settings, METRIC, NOW)

@@ -234,6 +234,25 @@ class TrackOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class StopOptions:
+  """The reference's curve that a candidate must keep up with.
+
+  Attributes:
+    reference: its name.
+    steps: done at its evaluations.
+    scores: there, bits a byte, mean over its seeds.
+    margin: bits a byte that one may be behind.
+    after: steps before which nobody stops.
+  """
+
+  reference: str
+  steps: tuple[int, ...]
+  scores: tuple[float, ...]
+  margin: float
+  after: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StageOptions:
   """`StageRequest.options` of this track, as the stages read them.
 
@@ -251,6 +270,7 @@ class StageOptions:
     rung: its name.
     purpose: of the Task.
     program: id of the Program.
+    stop: when to stop early; None: never.
   """
 
   model: ModelOptions
@@ -265,6 +285,7 @@ class StageOptions:
   rung: str = ""
   purpose: str = "search"
   program: str = ""
+  stop: StopOptions | None = None
 
   def __post_init__(self) -> None:
     if not self.model.chunk_size:

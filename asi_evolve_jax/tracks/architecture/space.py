@@ -306,6 +306,19 @@ RULES: tuple[tuple[str, str, Condition, str], ...] = (
 )
 
 
+# Gate -> genes that bear on what it checks, most likely ones first.
+SUSPECTS: dict[str, tuple[str, ...]] = {
+  "parameters": ("expand_v", "decay", "erase", "write_gate", "out_gate"),
+  "cost": ("chunk", "sub_chunk", "local_path", "second_path", "expand_v"),
+  "finite": (
+    *("qk_norm", "feature_map", "decay_param", "beta", "rotation"),
+    *("out_norm", "path_norm", "gate_bias"),
+  ),
+  "batch": ("gate_input", "path_norm", "out_norm"),
+  "causality": ("local_path", "conv", "token_shift", "second_path", "read"),
+}
+
+
 class ArchitectureSpace(Space):
   """Token mixers over `linear_attention`, `delta_rule` and `short_conv`.
 
@@ -353,6 +366,10 @@ class ArchitectureSpace(Space):
       if fixed[gene] == value and impossible(fixed):
         fixed[gene] = instead
     return fixed
+
+  def suspects(self, gate: str, message: str) -> tuple[str, ...]:
+    del message
+    return SUSPECTS.get(gate, ())
 
   def sample(self, rng: random.Random) -> Genome:
     """Draws genes uniformly, but half of all Programs with one path.

@@ -21,7 +21,7 @@ from asi_evolve_jax.tracks.architecture import (
   tuning,
 )
 from asi_evolve_jax.tracks.architecture.options import read_stage
-from asi_evolve_jax.training.train import Diverged
+from asi_evolve_jax.training.train import Diverged, Stopped
 
 
 def run(request: StageRequest) -> StageReply:
@@ -42,6 +42,8 @@ def run(request: StageRequest) -> StageReply:
     tuned = tuning.tune(trainer, text, options, request.seeds, scratch)
   except Diverged as error:
     return StageReply(status="failed", error=str(error))
+  except Stopped as error:
+    return StageReply(status="stopped", error=str(error))
   start = time.monotonic()
   measured = [
     suites.accuracies(trainer, options, seed, scratch) for seed in request.seeds

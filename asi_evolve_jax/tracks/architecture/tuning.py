@@ -12,14 +12,17 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from asi_evolve_jax.records.schema import VERIFY
 from asi_evolve_jax.tracks.architecture import harness
-from asi_evolve_jax.tracks.architecture.options import StageOptions
+from asi_evolve_jax.tracks.architecture.options import (
+  StageOptions,
+  StopOptions,
+)
 from asi_evolve_jax.training import corpus
-from asi_evolve_jax.training.train import Diverged, Run, train
+from asi_evolve_jax.training.train import Diverged, Run, Stopped, train
 from asi_evolve_jax.training.trainer import Trainer
 
 
@@ -31,7 +34,8 @@ class Tuned:
     rate: the learning rate that was chosen.
     seeds: of each seed at that rate: "bits_per_byte" on development text, the
       curves "train" and "dev", and "cost" in seconds.
-    by_rate: mean bits a byte of each rate; None where training diverged.
+    by_rate: mean bits a byte of each rate; None where training diverged or
+      stopped, too far behind the reference.
     cost: seconds of all rates together, and "step_s" of the fastest.
   """
 
@@ -54,23 +58,24 @@ def tune(
   parameters of every run are left at `params_path`.
 
   Raises:
-    Diverged: if no rate trains every seed.
+    Stopped, Diverged: if no rate trains every seed.
   """
   runs: dict[float, list[dict[str, Any]]] = {}
   done: list[dict[str, Any]] = []
-  fault: Diverged | None = None
+  faults: list[Diverged | Stopped] = []
   for rate in options.run.rates:
     found = []
     try:
       for seed in seeds:
         found.append(_train(trainer, text, options, seed, rate, scratch))
-    except Diverged as error:
-      fault = fault or error
+    except (Diverged, Stopped) as error:
+      faults.append(error)
     else:
       runs[rate] = found
     done += found
-  if fault is not None and not runs:
-    raise fault
+  if not runs:
+    # A rate that diverges is no news beside one that trains, if badly.
+    raise next((f for f in faults if isinstance(f, Stopped)), faults[0])
   means = {
     rate: math.fsum(s["bits_per_byte"] for s in found) / len(found)
     for rate, found in runs.items()
@@ -88,6 +93,24 @@ def tune(
 def params_path(scratch: pathlib.Path, seed: int, rate: float) -> pathlib.Path:
   """Returns where the parameters of a run are kept to be scored."""
   return scratch / f"params-{seed}-{rate!r}.npz"
+
+
+def _watch(stop: StopOptions | None) -> Callable[[int, float], None] | None:
+  """Returns what raises Stopped where a run is too far behind."""
+  if stop is None:
+    return None
+  expected = dict(zip(stop.steps, stop.scores, strict=True))
+
+  def watch(done: int, bits: float) -> None:
+    behind = bits - expected.get(done, math.inf)
+    if done >= stop.after and behind > stop.margin:
+      raise Stopped(
+        f"stopped after {done} of {stop.steps[-1]} steps: {bits:.4f} bits a "
+        f"byte, {behind:.4f} behind {stop.reference} at equal tokens (more "
+        f"than {stop.margin:.4g} ends a run)."
+      )
+
+  return watch
 
 
 def _train(
@@ -114,6 +137,7 @@ def _train(
       eval_every=run.eval_every,
       checkpoint_s=run.checkpoint_s,
       checkpoints=str(folder) if run.checkpoint_s > 0 else "",
+      watch=_watch(options.stop),
     ),
   )
   if options.purpose == VERIFY:

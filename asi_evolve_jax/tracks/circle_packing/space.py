@@ -202,6 +202,11 @@ class CirclePackingSpace(Space):
       search = f"hopping/{genome['move']}"
     return f"{genome['optimiser']} {search} from {genome['pattern']}"
 
+  def suspects(self, gate: str, message: str) -> tuple[str, ...]:
+    del message
+    slow = ("optimiser", "effort", "screen", "reach")
+    return slow if gate == "cpu_seconds" else ()
+
   def render(self, genome: Genome) -> str:
     """Returns a module with `pack(n, seed, work)`; see Space.render."""
     genome = self.repair(genome)
