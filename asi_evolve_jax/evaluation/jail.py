@@ -187,9 +187,15 @@ def confine(
     os.makedirs(path, exist_ok=True)
   try:
     landlock.restrict(
-      [*readable.python_files(), *readable.SYSTEM, *folders],
+      [
+        *readable.python_files(importable=True),
+        *readable.SYSTEM,
+        *folders,
+      ],
       [*own, *(() if cpu else readable.DRIVERS)],
       devices=["/dev"],
+      # A subprocess has to find its packages.
+      list_only=[p for p in sys.path if os.path.isdir(p)],
       execute=True,
       reach_out=True,
     )

@@ -61,6 +61,7 @@ def restrict(
   write: Iterable[str] = (),
   *,
   devices: Iterable[str] = (),
+  list_only: Iterable[str] = (),
   execute: bool = False,
   reach_out: bool = False,
 ) -> int:
@@ -73,6 +74,7 @@ def restrict(
       out.
     write: the same, to read, write and change in every way.
     devices: device files to read and write, or folders of them.
+    list_only: folders whose entries may be listed, at any depth.
     execute: whether what may be read may also be executed.
     reach_out: whether TCP, abstract sockets of other processes and signals to
       them are left as they are.
@@ -101,7 +103,12 @@ def restrict(
   try:
     reading = _READ_FILE | _READ_DIR | (_EXECUTE if execute else 0)
     using = _READ_FILE | _READ_DIR | _WRITE_FILE | _IOCTL_DEVICE
-    for paths, access in ((read, reading), (write, known), (devices, using)):
+    for paths, access in (
+      (read, reading),
+      (write, known),
+      (devices, using),
+      (list_only, _READ_DIR),
+    ):
       for path in paths:
         _allow(rules, path, access & known)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)

@@ -31,12 +31,15 @@ SYSTEM = (
 DRIVERS = ("/opt", "/run", "/tmp", "/var")
 
 
-def python_files() -> list[str]:
+def python_files(*, importable: bool = False) -> list[str]:
   """Returns the files and folders that this Python imports from.
 
   The interpreter and installed packages are returned whole. Of a source
-  checkout, which may hold a person's other files, only packages that have been
-  imported are.
+  checkout, which may hold a person's other files, only packages are.
+
+  Args:
+    importable: whether to return all those packages, for a process that may
+      start another Python, or those that have been imported already.
   """
   prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix}
   found = [p for p in prefixes if _specific(p)]
@@ -45,7 +48,8 @@ def python_files() -> list[str]:
     installed = name in ("site-packages", "dist-packages", "lib-dynload")
     if (installed or os.path.isfile(entry)) and os.path.exists(entry):
       found.append(os.path.abspath(entry))
-  return without_nested([*found, *_LIBRARIES, *_imported(found)])
+  more = _importable() if importable else _imported(found)
+  return without_nested([*found, *_LIBRARIES, *more])
 
 
 def without_nested(paths: Iterable[str]) -> list[str]:
@@ -63,6 +67,15 @@ def _specific(path: str) -> bool:
   path = os.path.realpath(path)
   home = os.path.realpath(os.path.expanduser("~"))
   return path != "/" and not (home + "/").startswith(path.rstrip("/") + "/")
+
+
+def _importable() -> Iterator[str]:
+  """Yields the packages and modules in the folders on the path."""
+  for folder in filter(os.path.isdir, sys.path):
+    for entry in os.scandir(folder):
+      package = os.path.join(entry.path, "__init__.py")
+      if entry.name.endswith((".py", ".so")) or os.path.exists(package):
+        yield os.path.abspath(entry.path)
 
 
 def _imported(known: Iterable[str]) -> Iterator[str]:

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import time
 from pathlib import Path
 
 from asi_evolve_jax.evaluation import machine
 from asi_evolve_jax.evaluation.budget import Budget
-from asi_evolve_jax.evaluation.jail import Sandbox
-from asi_evolve_jax.evaluation.limits import Limits, default_cores
 from asi_evolve_jax.evaluation.stages import Stage
-from asi_evolve_jax.evaluation.workers import Outcome, Pool, WorkerPool
+from asi_evolve_jax.evaluation.workers import Outcome, Pool
 from asi_evolve_jax.records import (
   Cursor,
   Lease,
@@ -45,6 +42,7 @@ from asi_evolve_jax.roles.attempt import (
   metrics_fault,
   scratch_name,
 )
+from asi_evolve_jax.roles.pools import make_pool
 from asi_evolve_jax.roles.promotion import Promotions
 from asi_evolve_jax.settings import RungSettings, RunSettings
 from asi_evolve_jax.tracks.base import Track
@@ -94,7 +92,7 @@ class Engineer:
     self._track = track
     self._run_dir = Path(run_dir).absolute()
     self._worker_name = worker_name or records.writer
-    self._pool = pool or _default_pool(settings, track)
+    self._pool = pool or make_pool(settings, track)
     self.view = View(track.metric.name, track.metric.direction)
     self._cursor: Cursor | None = None
     rungs = [*settings.ladder, settings.verify.rung]
@@ -485,22 +483,3 @@ class Engineer:
       attempt.job.kill()
     if attempt.measuring is not None:
       attempt.measuring.release()
-
-
-def _default_pool(settings: RunSettings, track: Track) -> WorkerPool:
-  workers = settings.workers
-  preload = [name for stage in track.stages for name in stage.preload]
-  preload += [stage.entry.partition(":")[0] for stage in track.stages]
-  memory, cores = 0, (None,) * (workers.count or 1)
-  if os.environ.get("JAX_PLATFORMS", "cpu") == "cpu":
-    memory = int(workers.memory_gb * 2**30)
-    cores = default_cores(workers.count, workers.pin)
-  # An accelerator belongs to one process at a time, and its driver reserves
-  # address space by the terabyte.
-  return WorkerPool(
-    preload,
-    Limits(memory_bytes=memory, silence_s=workers.lease_ttl_s),
-    cores,
-    warm=workers.warm,
-    sandbox=Sandbox(workers.sandbox),
-  )

@@ -10,7 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from asi_evolve_jax.evaluation.workers import InlinePool
+from asi_evolve_jax.evaluation import jail
+from asi_evolve_jax.evaluation.jail import Sandbox
+from asi_evolve_jax.evaluation.stages import Stage
+from asi_evolve_jax.evaluation.workers import InlinePool, WorkerPool
 from asi_evolve_jax.records import Records, View
 from asi_evolve_jax.records.schema import (
   PAIR,
@@ -40,13 +43,13 @@ class _Run:
     self.cursor = None
     self.engineers = []
 
-  def engineer(self, inline=0, records=None, track=None, **kwargs):
+  def engineer(self, inline=0, records=None, track=None, pool=None, **kwargs):
     engineer = Engineer(
       records or Records.open(str(self.folder / "records")),
       toy_track.settings(**kwargs),
       track or toy_track.ToyTrack(),
       run_dir=self.folder,
-      pool=InlinePool(inline) if inline else None,
+      pool=InlinePool(inline) if inline else pool,
     )
     self.engineers.append(engineer)
     return engineer
@@ -470,3 +473,68 @@ def test_a_repeat_of_verify_is_measured_as_verify_was(run):
   assert two.machine == one.machine != ""
   assert two.copied_from == ""
   assert run.view.score(task.program, "verify") is None
+
+
+class VerifiedTrack(toy_track.ToyTrack):
+  stages = (
+    *toy_track.ToyTrack.stages,
+    Stage("look", "toy_track:look", trusted=True, purposes=(VERIFY,)),
+  )
+
+
+def test_a_stage_runs_for_the_purposes_that_it_declares(run):
+  engineer = run.engineer(inline=1, track=VerifiedTrack())
+  task = run.propose(score=1.0)
+  run.settle(engineer)
+  assert "looked" not in run.result(task).report
+  again = Task(
+    program=task.program, rung="verify", seeds=(7, 8), purpose=VERIFY
+  )
+  run.records.put(again)
+  run.settle(engineer)
+  result = run.result(again)
+  assert result.report["looked"]
+  # The metrics are those of the last stage that ran.
+  assert [m["held_out"] for m in result.metrics] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+  ("sandbox", "author", "status"),
+  [
+    (Sandbox("auto", layers=()), "llm:some-model", "failed"),
+    (Sandbox("auto", layers=()), "symbolic", "ok"),
+    (Sandbox("none"), "llm:some-model", "ok"),
+  ],
+)
+def test_code_of_a_model_needs_a_jail_or_a_persons_word(
+  run, sandbox, author, status
+):
+  pool = WorkerPool(["toy_track"], sandbox=sandbox)
+  task = run.propose(author=author)
+  engineer = run.engineer(pool=pool)
+  run.settle(engineer)
+  result = run.result(task)
+  assert result.status == status
+  if status == "failed":
+    assert "llm:some-model was not run: no jail" in result.error
+    assert set(result.report["confined_by"]) == {"trace"}
+  else:
+    assert result.report["confined_by"] == {
+      "trace": [],
+      "check": [],
+      "train": [],
+    }
+
+
+def test_what_held_each_stage_is_in_the_result(run):
+  here = jail.available()
+  if not here.holds:
+    pytest.skip(f"no jail here: {here.reason}")
+  trusted = ["landlock"] if "landlock" in here.layers else []
+  task = run.propose(author="llm:some-model")
+  run.settle(run.engineer(pool=WorkerPool(["toy_track"])))
+  assert run.result(task).report["confined_by"] == {
+    "trace": list(here.layers),
+    "check": trusted,
+    "train": trusted,
+  }
