@@ -1,19 +1,24 @@
-"""`python -m launch.report COMMAND --records=URL [--out=DIR]`: reads a run.
+"""`python -m launch.report COMMAND --records=URL [--out=DIR]`: reads runs.
 
 ladder: how well each rung predicts the last (docs/results/ladder.md).
 calibrate: whether each rung orders the baselines as published (docs/suites.md).
+compare: two runs side by side, --records=A,B.
+
+URL is that of a run's records, or an archive (FILE.zip) of them.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from absl import app, flags, logging
 
-from asi_evolve_jax.records import RecordError, StoreError, View
+from asi_evolve_jax.records import RecordError, Records, StoreError, View
+from asi_evolve_jax.records.archive import ArchiveError, import_archive
 from asi_evolve_jax.settings import SettingsError
 from asi_evolve_jax.supervisor.processes import EXIT_FAILED, EXIT_USAGE
 from asi_evolve_jax.supervisor.run import OpenRun, attach
@@ -66,26 +71,57 @@ def _calibrate(run: OpenRun, out: Path) -> str:
   return text
 
 
-COMMANDS: dict[str, Callable[[OpenRun, Path], str]] = {
-  "ladder": _ladder,
-  "calibrate": _calibrate,
+def _compare(a: OpenRun, b: OpenRun, out: Path) -> str:
+  from asi_evolve_jax.reporting import compare
+
+  def side(run: OpenRun) -> compare.Side:
+    return compare.Side(_view(run), run.settings, run.track)
+
+  return compare.write(side(a), side(b), out)
+
+
+# Command -> function of that many runs and the folder to write to.
+COMMANDS: dict[str, tuple[Callable[..., str], int]] = {
+  "ladder": (_ladder, 1),
+  "calibrate": (_calibrate, 1),
+  "compare": (_compare, 2),
 }
+
+
+def _open(url: str, folder: Path) -> OpenRun:
+  """Opens a run, an archive of one in `folder`."""
+  if not url.endswith(".zip"):
+    return attach(url)
+  import_archive(Records.open(str(folder / "records")), url)
+  return attach(str(folder / "records"), str(folder))
 
 
 def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.WARNING)
-  if len(argv) != 2 or argv[1] not in COMMANDS or not _RECORDS.value:
+  urls = [url for url in _RECORDS.value.split(",") if url]
+  if len(argv) != 2 or argv[1] not in COMMANDS:
     print(__doc__, file=sys.stderr)
     return EXIT_USAGE
+  command, count = COMMANDS[argv[1]]
+  if len(urls) != count:
+    print(
+      f"report: {argv[1]} reads {count} run(s), --records names {len(urls)}.",
+      file=sys.stderr,
+    )
+    return EXIT_USAGE
+  if urls[0].endswith(".zip") and not _OUT.value:
+    print("report: an archive has no folder: give --out=DIR.", file=sys.stderr)
+    return EXIT_USAGE
   try:
-    run = attach(_RECORDS.value)
-    out = Path(_OUT.value) if _OUT.value else run.run_dir / "report"
-    out.mkdir(parents=True, exist_ok=True)
-    print(COMMANDS[argv[1]](run, out))
+    with tempfile.TemporaryDirectory(prefix="report-") as scratch:
+      runs = [_open(u, Path(scratch) / str(i)) for i, u in enumerate(urls)]
+      out = Path(_OUT.value) if _OUT.value else runs[0].run_dir / "report"
+      out.mkdir(parents=True, exist_ok=True)
+      print(command(*runs, out))
   except SettingsError as error:
     print(f"report: {error}", file=sys.stderr)
     return EXIT_USAGE
-  except (RecordError, StoreError, OSError) as error:
+  except (RecordError, StoreError, ArchiveError, OSError) as error:
     print(f"report: {error}", file=sys.stderr)
     return EXIT_FAILED
   return 0

@@ -7,16 +7,17 @@ from pathlib import Path
 
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import OK, SEARCH
+from asi_evolve_jax.records.spending import costs
 from asi_evolve_jax.tracks.base import Metric
 
 
 def progress_curve(
   view: View, rung: str, metric: Metric
 ) -> list[tuple[int, float, float]]:
-  """Returns (rounds ended, core-seconds spent, best score) at each gain.
+  """Returns (rounds ended, device-seconds spent, best score) at each gain.
 
-  Core-seconds count every Result of the search, failed ones and other rungs
-  included: that is what the best score has cost.
+  Device-seconds (records/spending.py) count every Result of the search, failed
+  ones and other rungs included: that is what the best score has cost.
   """
   points: list[tuple[int, float, float]] = []
   best: float | None = None
@@ -24,7 +25,7 @@ def progress_curve(
   for result in sorted(view.results.values(), key=lambda r: r.created_at):
     if result.purpose != SEARCH:
       continue
-    spent += result.cost.get("cpu_seconds", 0.0)
+    spent += costs(result)["device_s"]
     proposal = view.proposal_of.get(result.program)
     if proposal is not None:
       rounds = max(rounds, proposal.round)
@@ -47,7 +48,7 @@ def draw_progress(
   baselines: dict[str, float],
   path: Path,
 ) -> None:
-  """Writes the figure to `path` (PNG): rounds left, core-minutes right.
+  """Writes the figure to `path` (PNG): rounds left, device-minutes right.
 
   Args:
     view: of the run.
@@ -90,10 +91,38 @@ def draw_progress(
       transform=axes[1].get_yaxis_transform(),
     )
   axes[0].set_xlabel("round")
-  axes[1].set_xlabel("compute [core-minutes]")
+  axes[1].set_xlabel("compute [device-minutes]")
   axes[0].set_ylabel(f"{metric.name} at {rung}")
   if axes[0].get_legend_handles_labels()[0]:
     axes[0].legend(fontsize=8)
+  figure.tight_layout()
+  figure.savefig(path, dpi=120)
+  plt.close(figure)
+
+
+def draw_curves(
+  curves: Mapping[str, Sequence[tuple[int, float, float]]], y: str, path: Path
+) -> None:
+  """Writes best-so-far curves of several runs to `path` (PNG).
+
+  Args:
+    curves: of `progress_curve`, by name.
+    y: label of the score.
+    path: to write.
+  """
+  import matplotlib
+
+  matplotlib.use("Agg")
+  import matplotlib.pyplot as plt
+
+  figure, axis = plt.subplots(figsize=(6, 4))
+  for name, points in curves.items():
+    _, spent, best = zip(*points, strict=True)
+    axis.step([s / 60 for s in spent], best, where="post", label=name)
+  axis.set_xlabel("compute [device-minutes]")
+  axis.set_ylabel(y)
+  axis.grid(alpha=0.3)
+  axis.legend(fontsize=8)
   figure.tight_layout()
   figure.savefig(path, dpi=120)
   plt.close(figure)

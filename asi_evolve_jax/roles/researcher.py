@@ -32,7 +32,7 @@ from asi_evolve_jax.records.schema import (
   Result,
   Task,
 )
-from asi_evolve_jax.roles import repair
+from asi_evolve_jax.roles import repair, seeding
 from asi_evolve_jax.roles.cognition import insight_item
 from asi_evolve_jax.roles.repair import Rejections
 from asi_evolve_jax.search.samplers import make_sampler
@@ -94,7 +94,7 @@ class Researcher:
     self._learn(news)
     if "search-ended" in self.view.milestones or self.view.steering.paused:
       return False
-    if self._propose_baselines():
+    if self._propose_baselines() or self._propose_imports():
       return True
     repaired = self._propose_repairs()
     return self._propose_candidates() or repaired
@@ -159,6 +159,18 @@ class Researcher:
     if records:
       self._commit(records)
     return bool(records)
+
+  def _propose_imports(self) -> bool:
+    """Brings in Programs of the run in `seed_from`, once."""
+    seed = self._settings.seed_from
+    if not (seed.records and seed.best) or "seeded" in self.view.milestones:
+      return False
+    records: list[Record] = []
+    for program, proposal in seeding.imports(self._settings, self._track):
+      task = self._first_task(program.hash, self.name, seeding.PRIORITY)
+      records += [program, proposal, task]
+    self._commit([*records, Milestone(name="seeded", by=self.name)])
+    return True
 
   def _propose_candidates(self) -> bool:
     proposed = self.view.proposed()

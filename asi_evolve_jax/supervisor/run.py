@@ -12,6 +12,7 @@ from asi_evolve_jax.evaluation.suites import check_suites
 from asi_evolve_jax.proposers.registry import make_proposer
 from asi_evolve_jax.records import Records
 from asi_evolve_jax.records.schema import Run
+from asi_evolve_jax.roles import seeding
 from asi_evolve_jax.roles.verifier import check_reference, check_settings
 from asi_evolve_jax.search.samplers import make_sampler
 from asi_evolve_jax.settings import (
@@ -97,6 +98,8 @@ def open_or_create(settings: RunSettings) -> OpenRun:
   )
   begun = _begun(records)
   if begun is None:
+    if settings.seed_from.records:
+      seeding.imports(settings, track)  # says now what is wrong with it
     record = Run(
       name=settings.name,
       track=settings.track,
