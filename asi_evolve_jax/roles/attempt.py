@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -174,25 +172,6 @@ class Attempt:
       **fields,
     )
 
-  def clean(self, result: Result, *, again: bool) -> None:
-    """Tidies the scratch folder after `result`.
-
-    Args:
-      result: all goes if it is ok; of a failure the logs stay.
-      again: the Task will be tried again, so everything stays.
-    """
-    if again:
-      return
-    if result.status == "ok":
-      shutil.rmtree(self.scratch, ignore_errors=True)
-      return
-    with contextlib.suppress(OSError):
-      for entry in self.scratch.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-          shutil.rmtree(entry, ignore_errors=True)
-        elif entry.suffix != ".log":
-          entry.unlink(missing_ok=True)
-
 
 def measured_as(task: Task, settings: RunSettings) -> str:
   """Returns the purpose that the stages are told: a repeat has the original's.
@@ -203,11 +182,6 @@ def measured_as(task: Task, settings: RunSettings) -> str:
     return task.purpose
   rung = settings.verify.rung
   return VERIFY if rung is not None and rung.name == task.rung else SEARCH
-
-
-def scratch_name(task: Task) -> str:
-  """Returns the name of a Task's folder, the same for each of its attempts."""
-  return dataclasses.replace(task, attempt=0).id
 
 
 def recordable(report: dict[str, Any]) -> dict[str, Any]:

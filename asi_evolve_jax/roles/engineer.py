@@ -40,10 +40,10 @@ from asi_evolve_jax.roles.attempt import (
   Attempt,
   measured_as,
   metrics_fault,
-  scratch_name,
 )
 from asi_evolve_jax.roles.pools import make_pool
 from asi_evolve_jax.roles.promotion import Promotions
+from asi_evolve_jax.roles.scratch import Scratch
 from asi_evolve_jax.settings import RungSettings, RunSettings
 from asi_evolve_jax.tracks.base import Track
 
@@ -100,6 +100,9 @@ class Engineer:
     self._promotions = Promotions(settings, track, self.view)
     self._attempts: dict[str, Attempt] = {}  # by Task id
     self._output: list[Record] = []
+    self._scratch = Scratch(
+      self._run_dir / "scratch", settings.workers.keep_scratch_s
+    )
     self._own: set[str] = set()  # keys written here and not yet read back
     self._ended: list[tuple[Attempt, Result]] = []
     self._renewed = time.monotonic()
@@ -122,6 +125,8 @@ class Engineer:
     # First: after a long pause others may have taken over what runs here.
     self._renew()
     did = self._follow()
+    busy = {attempt.scratch for attempt in self._attempts.values()}
+    self._scratch.sweep_now_and_then(self.view, busy)
     did |= self._advance()
     if self._start_waiting() | self._take():
       self._advance()
@@ -365,7 +370,8 @@ class Engineer:
       # The Task's own lease stays: it keeps those away who lag behind.
       if attempt.measuring is not None:
         attempt.measuring.release()
-      attempt.clean(result, again=self._comes_again(attempt.task, result))
+      if not self._comes_again(attempt.task, result):
+        self._scratch.finished(attempt.task, result)
 
   def _put(self, records: list[Record]) -> None:
     flags = self._records.put(*records)
@@ -440,7 +446,7 @@ class Engineer:
       author=proposal.author if proposal is not None else "",
       shape_key=self._track.shape_key(rung, purpose),
       measured_as=purpose,
-      scratch=self._run_dir / "scratch" / scratch_name(task),
+      scratch=self._scratch.of(task),
       slot=slot,
       stages=tuple(
         stage
