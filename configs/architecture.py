@@ -25,9 +25,18 @@ def get_config(variant: str = "cpu") -> ml_collections.ConfigDict:
   config.run_dir = ""  # runs/<name>
   config.seed = 0
   config.rounds = 1000
-  config.budget = {"wall_s": 3600.0}
   config.target_score = ml_collections.config_dict.placeholder(float)
   config.patience = 0
+  # Of the whole run; 0: as much as it takes.
+  config.budget = {
+    "wall_s": 3600.0,
+    "device_s": 0.0,
+    "flops": 0.0,
+    "tokens": 0.0,
+    "money": 0.0,
+  }
+  config.approve_above = {"device_s": 0.0, "flops": 0.0}  # 0: never asks
+  config.seed_from = {"records": "", "best": 4}  # an archive or a URL
   config.durable = True
   config.track_options = {
     "corpus": {"name": "mix-v1", "slice_mb": 0.0},

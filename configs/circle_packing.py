@@ -25,6 +25,16 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.rounds = 60
   config.target_score = 2.63598
   config.patience = 0
+  # Of the whole run; 0: as much as it takes.
+  config.budget = {
+    "wall_s": 0.0,
+    "device_s": 0.0,
+    "flops": 0.0,
+    "tokens": 0.0,
+    "money": 0.0,
+  }
+  config.approve_above = {"device_s": 0.0, "flops": 0.0}  # 0: never asks
+  config.seed_from = {"records": "", "best": 4}  # an archive or a URL
   config.durable = True
   config.track_options = {"circles": 26}
   # A packing that one seed finds is found: one seed a rung, so that the score

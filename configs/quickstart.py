@@ -24,6 +24,16 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.rounds = 14
   config.target_score = ml_collections.config_dict.placeholder(float)
   config.patience = 0
+  # Of the whole run; 0: as much as it takes.
+  config.budget = {
+    "wall_s": 0.0,
+    "device_s": 0.0,
+    "flops": 0.0,
+    "tokens": 0.0,
+    "money": 0.0,
+  }
+  config.approve_above = {"device_s": 0.0, "flops": 0.0}  # 0: never asks
+  config.seed_from = {"records": "", "best": 4}  # an archive or a URL
   config.durable = True
   config.track_options = {
     # Speeches and an encyclopaedia: quick to fetch, and prose alone is easier

@@ -109,7 +109,10 @@ class Budget:
   def lines(self) -> list[Line]:
     """Returns the budgets that have a limit, or something spent."""
     spent, verify, rnd = self._spent(), self._verify(), self._round()
-    waiting = self._sum(self._view.pending())
+    over = "search-ended" in self._view.milestones
+    waiting = self._sum(
+      [t for t in self._view.pending() if not over or t.purpose in UNSEEN]
+    )
     return [
       Line(
         name=name,

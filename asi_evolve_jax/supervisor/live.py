@@ -81,8 +81,9 @@ class Live:
   def refresh(self) -> None:
     """Draws the present state."""
     for line in self._asks():
-      if line not in self._said:
-        self._said.add(line)
+      about = line.partition(",")[0]  # what follows changes with each Result
+      if about not in self._said:
+        self._said.add(about)
         self.say(line)
     if self._screen:
       self._screen.update(self._draw())

@@ -270,9 +270,9 @@ def asks(view: View, promotions: Promotions, url: str) -> list[str]:
       if cost["flops"]:
         costs += f" and {cost['flops']:.3g} FLOPs"
     lines.append(
-      f"waits for approval: {view.proposal_of[task.program].name} to "
-      f"{task.rung}, expected cost {costs}: python -m launch.steer "
-      f"--records={url} approve {task.program[:12]} {task.rung}"
+      f"waits for approval: {task.program[:12]} to {task.rung}, expected cost "
+      f"{costs} ({view.proposal_of[task.program].name}): python -m "
+      f"launch.steer --records={url} approve {task.program[:12]} {task.rung}"
     )
   return lines
 

@@ -69,6 +69,30 @@ def _history(seed: int) -> list[schema.Record]:
       records += [check, result(check, 0.0)]
     if status == LOST and n % 2:
       records.append(task(n, attempt=1))
+  said = [
+    ("veto", {"program": program_id(3), "descendants": seed % 2 == 0}),
+    ("pause", {}),
+    ("veto", {"program": program_id(5), "descendants": False}),
+    ("resume", {}),
+    ("withdraw", {"number": 3}),
+  ]
+  for place, (verb, arguments) in enumerate(said, 1):
+    records.append(
+      schema.Steer(
+        number=place,
+        verb=verb,
+        by="ann",
+        arguments=arguments,
+        created_at=110.0 + 2 * place,
+      )
+    )
+  rejected = task(20)
+  records += [proposal(20), rejected, result(rejected, status=REJECTED)]
+  mended = proposal(
+    21, round=21, operator=schema.REPAIR, parents=(program_id(20),)
+  )
+  if seed % 3:
+    records.append(mended)
   for version in (1, 2, 3):
     records.append(
       schema.Insight(slug="s", version=version, title=str(version), text="")
@@ -106,6 +130,10 @@ def _says(view: View) -> dict:
     "rounds": view.rounds(),
     "proposed": view.proposed(),
     "elapsed": view.elapsed(),
+    "vetoed": view.vetoed,
+    "unrepaired": sorted(r.program for r in view.unrepaired()),
+    "paused": view.steering.paused,
+    "seed cost": view.spending.seed_cost("quick"),
     "ranked": [view.ranked(r) for r in ("quick", "explore", "verify", "?")],
     "scores": [view.score(p) for p in programs],
     "seeds": [view.measurements(p, "explore") for p in programs],
@@ -141,7 +169,7 @@ def test_ranking_agrees_with_sorting_the_scores(seed):
       scored = [
         (sign * view.score(p, rung), p)
         for p in view.programs
-        if view.score(p, rung) is not None
+        if view.score(p, rung) is not None and p not in view.vetoed
       ]
       assert view.ranked(rung) == [p for _, p in sorted(scored)]
       assert view.ranked(rung, 2) == view.ranked(rung)[:2]
@@ -288,3 +316,61 @@ def test_an_artifact_is_shared_by_programs_that_trace_to_it():
 def test_a_direction_must_be_one():
   with pytest.raises(ValueError, match="minimize or maximize"):
     View("loss", "down")
+
+
+def test_pauses_are_no_time_of_search():
+  words = [
+    schema.Steer(number=n, verb=v, by="ann", created_at=at)
+    for n, v, at in ((1, "pause", 110.0), (2, "resume", 150.0))
+  ]
+  session = milestone("session/a", at=100.0)
+  late = task(1, created_at=160.0)
+  assert _view(session, late).elapsed() == 60.0
+  assert _view(session, *words, late).elapsed() == 20.0
+  assert _view(session, words[0], late).elapsed() == 10.0
+  view = _view(session, *words, late)
+  assert view.elapsed(now=170.0) == 30.0
+  view.update([milestone("search-ended", at=165.0)])
+  assert view.elapsed(now=999.0) == 25.0
+  assert view.elapsed(now=175.0, until="finished") == 35.0
+
+
+def test_a_line_of_descent_is_found_in_any_order():
+  chain = [
+    proposal(n, parents=(program_id(n - 1),) if n else ()) for n in range(5)
+  ]
+  veto = schema.Steer(
+    number=1,
+    verb="veto",
+    by="ann",
+    arguments={"program": program_id(1), "descendants": True},
+  )
+  for records in ([veto, *chain], [*chain[::-1], veto], [*chain, veto]):
+    assert _view(*records).vetoed == {program_id(n) for n in range(1, 5)}
+
+
+def test_costs_are_means_of_what_was_measured():
+  def spent(n, seconds, status="ok", **fields):
+    of = task(n, seeds=(0, 1))
+    cost = {"wall_seconds": seconds, "cpu_seconds": 1.0, "flops": 10.0}
+    return result(of, *([1.0] * 2), status=status, cost=cost, **fields)
+
+  view = _view(spent(1, 0.5, status=FAILED))
+  assert view.spending.seed_cost("quick")["device_s"] == 0.5
+  view.update([spent(2, 4.0), spent(3, 8.0), spent(4, 9.0, copied_from="x")])
+  cost = view.spending.seed_cost("quick")
+  assert cost == {"device_s": 3.0, "flops": 5.0, "wall_s": 3.0}
+  assert view.spending.seed_cost("explore") is None
+  assert view.spending.total["device_s"] == 1.0 + 4.0 + 8.0 + 9.0
+  call = schema.Call(
+    nonce="a",
+    role="researcher",
+    model="m",
+    prompt="",
+    reply="",
+    status="ok",
+    usage={"tokens": 30.0, "money": 0.5},
+    seconds=1.0,
+  )
+  view.update([call, call])
+  assert view.spending.total["tokens"] == 30.0

@@ -1,6 +1,5 @@
 """Roles follow a person's word within a round, also after a restart."""
 
-import dataclasses
 import pathlib
 import sys
 
@@ -14,7 +13,6 @@ from asi_evolve_jax.roles.verifier import finalists
 from asi_evolve_jax.settings import (
   ApprovalSettings,
   BudgetSettings,
-  VerifySettings,
 )
 from asi_evolve_jax.supervisor.run import OpenRun
 from asi_evolve_jax.supervisor.steering import SteerError, steer
@@ -55,10 +53,7 @@ def test_a_vetoed_program_is_left_alone(loop):
   new = loop.candidates()[rounds:]
   assert new
   assert all(best not in (*p.parents, *p.references) for p in new)
-  assert best not in finalists(
-    view,
-    dataclasses.replace(loop.settings, verify=VerifySettings(finalists=99)),
-  )
+  assert best not in finalists(view, loop.settings, 99)
   # Its rounds are over: the search can end.
   assert view.rounds() == sum(
     p.program in view.results_of for p in loop.candidates()
