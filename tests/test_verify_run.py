@@ -62,10 +62,11 @@ def test_a_claim_of_real_training_repeats_bit_for_bit(tmp_path):
     Milestone(name="finished", by="test"),
   )
 
-  code, out, err = _verify(tmp_path, "--seeds=102,203,204")
+  program = "--program=gated_deltanet"
+  code, out, err = _verify(tmp_path, program, "--seeds=102,203,204")
   assert code == 2, out
   assert "[102] were used before" in err
-  code, out, err = _verify(tmp_path, "--program=gated_deltanet")
+  code, out, err = _verify(tmp_path, program)
   assert code == 0, err
   view = View("bits_per_byte", "minimize")
   view.update(run.records.follow()[0])

@@ -177,7 +177,7 @@ def table(view: View) -> str:
 
 def _count(view: View, claims: Sequence[Claim]) -> list[str]:
   if not claims:
-    return ["No candidate was verified: nothing is claimed."]
+    return ["No candidate of the search was verified."]
   lines = []
   for baseline in dict.fromkeys(c.baseline for c in claims):
     against = [c for c in claims if c.baseline == baseline]
