@@ -10,8 +10,15 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from asi_evolve_jax.programs.genome import Genome
 from asi_evolve_jax.records import View
-from asi_evolve_jax.records.schema import CLAIMED, OK, Claim, Result
+from asi_evolve_jax.records.schema import (
+  CLAIMED,
+  OK,
+  Claim,
+  Proposal,
+  Result,
+)
 from asi_evolve_jax.reporting import leaderboard, lineage, verdict
 from asi_evolve_jax.roles.waves import waves
 from asi_evolve_jax.settings import RunSettings
@@ -84,12 +91,11 @@ def _what(view: View, track: Track, claim: Claim) -> list[str]:
   if proposal.motivation.strip():
     lines += ["", "Why it was written:", ""]
     lines += [f"> {line}" for line in proposal.motivation.strip().splitlines()]
-  if proposal.genome is None:
-    return lines
   space = track.space
-  genome = space.repair(proposal.genome)
-  baseline = view.proposal_of[claim.baseline].genome
-  other = space.repair(baseline) if baseline is not None else {}
+  genome = _genome(track, proposal)
+  if not genome:
+    return lines
+  other = _genome(track, view.proposal_of[claim.baseline])
   lines += [
     "",
     f"In the symbolic space it is `{space.title(genome)}`:",
@@ -103,6 +109,16 @@ def _what(view: View, track: Track, claim: Claim) -> list[str]:
       shown = f"**{mine}**" if other and mine != theirs else f"{mine}"
       lines.append(f"| {gene.name} | {shown} | {theirs} | {gene.doc} |")
   return lines
+
+
+def _genome(track: Track, proposal: Proposal) -> Genome:
+  """Returns the genome in today's space; empty where it has no place there."""
+  if proposal.genome is None:
+    return {}
+  try:
+    return track.space.repair(proposal.genome)
+  except ValueError:
+    return {}  # the run is older than the space
 
 
 def _found(view: View, settings: RunSettings, claim: Claim) -> list[str]:

@@ -1,5 +1,6 @@
 """The verdict says what the Claims say; real records, real Claims."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,23 @@ def test_a_card_tells_what_why_how_and_where_it_failed(measured, tmp_path):
     assert part in text, part
   failed = [r["metric"] for r in claim.held if r["verdict"] != "held"]
   assert all(f"- {name}: " in text for name in failed)
+
+
+def test_a_genome_that_the_space_has_outgrown_spoils_no_card(measured):
+  view, settings, track = measured
+  claim = next(c for c in view.standing_claims() if c.verdict == CLAIMED)
+  proposal = view.proposal_of[claim.program]
+  older = View("bits_per_byte", MINIMIZE)
+  older.update([view.run, *view.results.values(), *view.programs.values()])
+  for known in view.proposals.values():
+    genome = known.genome
+    if known is proposal:
+      genome = {**genome, "update": "as it was once called"}
+    older.update([dataclasses.replace(known, genome=genome)])
+  older.update([claim])
+  text = cards.card(older, settings, track, claim)
+  assert "In the symbolic space" not in text
+  assert proposal.motivation.splitlines()[0] in text
 
 
 def _searched(scores, verdicts):
