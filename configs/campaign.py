@@ -1,0 +1,102 @@
+"""A campaign whose finalists face DeltaNet and Gated DeltaNet at equal budget.
+
+Models of 0.15M parameters, three learning rates for everybody, early stopping,
+and a verify rung twice as long as the search's, on five fresh seeds. Half an
+hour on two cores and slice. `:next` begins from the best that the archive of a
+slice before it holds; they are measured again, never believed.
+
+  python -m launch.evolve --config=configs/campaign.py
+  python -m launch.records export slice1.zip --records=runs/campaign-1/records
+  python -m launch.evolve --config=configs/campaign.py:next \\
+    --config.seed_from.records=slice1.zip
+"""
+
+import ml_collections
+
+VARIANTS = ("first", "next", "smoke")
+
+
+def get_config(variant: str = "first") -> ml_collections.ConfigDict:
+  """Returns the run; `variant` is one of VARIANTS."""
+  if variant not in VARIANTS:
+    raise ValueError(f"no variant {variant!r} here: use one of {VARIANTS}")
+  later = variant == "next"
+  config = ml_collections.ConfigDict()
+  config.name = "campaign-2" if later else "campaign-1"
+  config.track = "architecture"
+  config.run_dir = ""  # runs/<name>
+  config.seed = 1 if later else 0
+  config.rounds = 24
+  config.budget = {"wall_s": 2400.0}
+  config.seed_from = {"records": "", "best": 4}
+  config.target_score = ml_collections.config_dict.placeholder(float)
+  config.patience = 0
+  config.durable = True
+  config.track_options = {
+    "corpus": {
+      "name": "mix-v1",
+      "sources": ("sotu", "wiki", "kjv"),
+      "slice_mb": 8.0,
+    },
+    "model": {"dim": 64, "layers": 2, "heads": 2, "mlp_ratio": 4.0},
+    "baselines": ("linear", "deltanet", "gated_deltanet", "kda"),
+  }
+  shapes = {"batch": 4, "time": 128, "checkpoint_s": 0.0}
+  # The same grid for everybody: a baseline that was not tuned is a strawman.
+  grid = {"lrs": (5e-3, 1e-2, 2e-2)}
+  config.ladder = (
+    {
+      "name": "quick",
+      "seeds": (0,),
+      "deadline_s": 300.0,
+      "promote": 0.5,
+      "options": {
+        **shapes,
+        "lr": 1e-2,
+        "steps": 100,
+        "warmup": 20,
+        "eval_windows": 64,
+      },
+    },
+    {
+      "name": "explore",
+      "seeds": (0,),
+      "deadline_s": 900.0,
+      "stop": {"reference": "deltanet", "margin": 0.1, "after": 0.3},
+      "options": {
+        **shapes,
+        **grid,
+        "steps": 400,
+        "warmup": 40,
+        "eval_windows": 128,
+        "eval_every": 100,
+      },
+    },
+  )
+  config.verify = {
+    "finalists": 3,
+    "references": ("deltanet", "gated_deltanet"),
+    "baselines": "references",
+    "rung": {
+      "name": "verify",
+      "seeds": (101, 102, 103, 104, 105),
+      "deadline_s": 3600.0,
+      "options": {
+        **shapes,
+        **grid,
+        "steps": 800,
+        "warmup": 40,
+        "eval_windows": 256,
+      },
+    },
+  }
+  config.researcher = {"proposer": "symbolic", "queue": 1, "knowledge": 4}
+  config.sampler = {"name": "ucb1"}
+  config.workers = {"count": 0, "memory_gb": 6.0}
+  if variant == "smoke":
+    config.name = "campaign-smoke"
+    config.rounds = 1
+    config.durable = False
+    for rung in (*config.ladder, config.verify.rung):
+      rung["options"] |= {"steps": 4, "warmup": 2, "eval_windows": 8}
+  return config
