@@ -10,13 +10,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import asi_evolve_jax
+import pallas_kernels
 from pallas_kernels.ahead_of_time.__main__ import NOT_CHECKED
 from pallas_kernels.ahead_of_time.compiler import Compiler, NotCheckedError
+
+# A jailed worker may read our two packages and not list the folder that they
+# lie in, so they are imported from where they are.
+_START = """
+import importlib.util, os, sys
+for place in sys.argv[1:3]:
+  name = os.path.basename(place)
+  spec = importlib.util.spec_from_file_location(
+    name, os.path.join(place, "__init__.py"), submodule_search_locations=[place]
+  )
+  sys.modules[name] = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(sys.modules[name])
+from asi_evolve_jax.programs import preflight
+sys.exit(preflight.main(sys.argv[3:]))
+"""
 
 
 def preflight(
@@ -34,18 +52,33 @@ def preflight(
     checked" and why: libtpu does not describe it.
 
   Raises:
-    NotCheckedError: if libtpu is not installed.
-    RuntimeError: if the process fails.
+    NotCheckedError: if libtpu is not installed, or the process does not end in
+      time or fails: that is no word on the Artifact.
   """
-  command = [sys.executable, "-m", __spec__.name, *topologies]
-  done = subprocess.run(
-    command, input=payload, capture_output=True, timeout=timeout_s, check=False
-  )
+  packages = [str(asi_evolve_jax.__path__[0]), str(pallas_kernels.__path__[0])]
+  command = [sys.executable, "-c", _START, *packages, *topologies]
+  try:
+    done = subprocess.run(
+      command,
+      input=payload,
+      capture_output=True,
+      timeout=timeout_s,
+      check=False,
+      # Of a worker, which may have its modules from anywhere.
+      env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+  except subprocess.TimeoutExpired as error:
+    raise NotCheckedError(
+      f"not checked: compiling for {', '.join(topologies)} took more than "
+      f"{timeout_s:.0f} seconds."
+    ) from error
   if done.returncode == NOT_CHECKED:
     raise NotCheckedError(done.stderr.decode().strip())
   if done.returncode:
     last = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
-    raise RuntimeError(f"preflight ended with {done.returncode}: {last}")
+    raise NotCheckedError(
+      f"not checked: preflight ended with {done.returncode}: {last}"
+    )
   return [json.loads(line) for line in done.stdout.splitlines()]
 
 

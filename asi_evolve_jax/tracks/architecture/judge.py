@@ -32,6 +32,7 @@ from asi_evolve_jax.tracks.architecture.probe import Probe
 # Of the mesh on which a sharded run is compared with one on a single device.
 _DEVICES = 8
 _COTANGENTS = 3
+_COMPILING = 0.7  # share of the deadline that compiling for the target has
 
 
 def run(request: StageRequest) -> StageReply:
@@ -44,7 +45,7 @@ def run(request: StageRequest) -> StageReply:
   """
   options = read_stage(request.options)
   _only_cpu(_DEVICES if options.purpose == VERIFY else 1)
-  case = Case(request.payload, options)
+  case = Case(request.payload, options, request.deadline_s)
   verdict = gates.judge(case.gates(), _explain)
   report = {**case.report, "gate_seconds": verdict.seconds}
   if not verdict.passed:
@@ -80,10 +81,13 @@ class Case:
     report: what is known so far.
   """
 
-  def __init__(self, payload: bytes, options: StageOptions):
+  def __init__(
+    self, payload: bytes, options: StageOptions, deadline_s: float = 600.0
+  ):
     self.payload = b""
     self.report: dict[str, Any] = {"platform": options.platform}
     self._bundle = payload
+    self._deadline_s = deadline_s
     self._options = options
     self._forms = forms.forms(options)
     self._data: dict[str, bytes] = {}
@@ -305,7 +309,9 @@ class Case:
   def _check_target(self) -> None:
     self._load(forms.TPU)
     self.report |= kernel_gates.check_compiles(
-      self._data[forms.TPU], self._options.preflight
+      self._data[forms.TPU],
+      self._options.preflight,
+      _COMPILING * self._deadline_s,
     )
 
   def _check_long(self) -> None:

@@ -68,7 +68,7 @@ def check_forms(plain: artifact.LoadedMixer, kernel: artifact.LoadedMixer):
 
 
 def check_compiles(
-  payload: bytes, topologies: tuple[str, ...], timeout_s: float = 600.0
+  payload: bytes, topologies: tuple[str, ...], timeout_s: float
 ) -> dict[str, Any]:
   """Compiles an Artifact for TPU topologies, in a process of its own.
 
