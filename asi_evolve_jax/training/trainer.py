@@ -154,27 +154,35 @@ class Trainer:
         shapes,
         placed,
       )
-      data = tuple(
-        jax.ShapeDtypeStruct(
-          (self.batch, self.time), dtype, sharding=self._data
-        )
-        for dtype in (jnp.uint8, jnp.uint8, jnp.float32)
-      )
       rate = jax.ShapeDtypeStruct((), jnp.float32)
       init = jax.jit(self._fresh, out_shardings=placed)
       self._init = _compiled(init.lower(key), _ONCE)
       step = jax.jit(
         self._update, donate_argnums=0, out_shardings=(placed, None)
       )
-      lowered = step.lower(state, data, rate)
+      lowered = step.lower(state, self._placed(self.time), rate)
       self._step = _compiled(lowered, _QUICK)
-      measure = jax.jit(self._measure)
-      params = state["params"]
-      lowered = measure.lower(params, data)
-      self._eval = _compiled(lowered, _QUICK)
+    self._params = state["params"]
+    self._evaluators: dict[int, jax.stages.Compiled] = {}
+    self._evaluator(self.time)
     self.parameters = sum(a.size for a in jax.tree.leaves(shapes["params"]))
     self.compile_s = time.monotonic() - start
     self.memory_bytes = _needed(self._step)
+
+  def _placed(self, time: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+    return tuple(
+      jax.ShapeDtypeStruct((self.batch, time), dtype, sharding=self._data)
+      for dtype in (jnp.uint8, jnp.uint8, jnp.float32)
+    )
+
+  def _evaluator(self, time: int) -> jax.stages.Compiled:
+    """Returns the evaluation at a length, compiled at its first use."""
+    if time not in self._evaluators:
+      with jax.set_mesh(self.mesh):
+        measure = jax.jit(self._measure)
+        lowered = measure.lower(self._params, self._placed(time))
+        self._evaluators[time] = _compiled(lowered, _QUICK)
+    return self._evaluators[time]
 
   def _fresh(self, key: jax.Array) -> State:
     params = self._model.init(key)
@@ -232,9 +240,11 @@ class Trainer:
 
     Args:
       params: to evaluate.
-      data: windows of text, uint8 [count, time + 1], or examples, any count.
+      data: windows of text, uint8 [count, length + 1], or examples of that
+        length; any count, and any length that the model runs at.
     """
     examples = _examples(data)
+    evaluator = self._evaluator(examples.tokens.shape[1])
     # Rows that fill the last batch up weigh nothing.
     padding = -len(examples.tokens) % self.batch
     whole = [np.pad(a, ((0, padding), (0, 0))) for a in examples]
@@ -242,7 +252,7 @@ class Trainer:
     sums = np.zeros(3)
     for start in range(0, len(whole[0]), self.batch):
       rows = slice(start, start + self.batch)
-      aux = self._eval(params, tuple(self.put(a[rows]) for a in whole))
+      aux = evaluator(params, tuple(self.put(a[rows]) for a in whole))
       sums += [float(aux[k]) for k in ("nats", "correct", "weight")]
     nats, correct, weight = sums.tolist()
     return nats / math.log(2) / weight, correct / weight

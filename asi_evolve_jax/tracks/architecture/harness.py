@@ -17,6 +17,7 @@ from asi_evolve_jax.tracks.architecture import contract
 from asi_evolve_jax.tracks.architecture.options import StageOptions
 from asi_evolve_jax.training import corpus, sources
 from asi_evolve_jax.training.batches import evaluation_windows, train_batches
+from asi_evolve_jax.training.examples import Examples, text_examples
 from asi_evolve_jax.training.trainer import Optimizer, Trainer
 from asi_evolve_jax.training.trigram import Trigram
 
@@ -68,6 +69,23 @@ def code_windows(options: StageOptions) -> np.ndarray:
   text = np.frombuffer(sources.header_text(), np.uint8)
   run = options.run
   return evaluation_windows(text, count=run.eval_windows, time=run.time)
+
+
+def long_examples(text: corpus.Corpus, options: StageOptions) -> Examples:
+  """Returns held-out text in windows longer than any that trained.
+
+  uint8 [count, length * time]; what lies beyond the trained time counts.
+  """
+  run = options.run
+  times = run.generalisation.length
+  windows = evaluation_windows(
+    text.load("held_out"),
+    count=max(1, run.eval_windows // times),
+    time=times * run.time,
+  )
+  examples = text_examples(windows)
+  examples.weights[:, : run.time] = 0.0
+  return examples
 
 
 def windows(

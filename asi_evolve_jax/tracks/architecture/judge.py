@@ -243,6 +243,11 @@ class Case:
     if self._mixer.header.recurrent:
       avals = self._mixer.functions["init_state"].exported.out_avals
       state = sum(a.size for a in avals) // run.batch
+      step = cost.cost(self._mixer.functions["step"].module)
+      self.report["decode_flops_per_token"] = (
+        forward_flops(self._model, 1)
+        + self._model.layers * step.flops / run.batch
+      )
     if yardstick:
       state = 2 * self._model.dim * run.time
     self.report |= {

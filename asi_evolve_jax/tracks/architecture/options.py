@@ -80,10 +80,21 @@ class Generalisation:
   Attributes:
     tasks: synthetic task to steps of training on it.
     code: whether to score on C headers, as `gen/code_bits_per_byte`.
+    length: how many times as long as in training held-out text is read, what
+      lies beyond the trained length scored as `gen/length_bits_per_byte`; 0
+      leaves it out.
   """
 
   tasks: dict[str, int] = dataclasses.field(default_factory=dict)
   code: bool = False
+  length: int = 0
+
+  def __post_init__(self) -> None:
+    if self.length < 0 or self.length == 1:
+      raise SettingsError(
+        f"the rung's options.generalisation.length is {self.length}: use 2 or "
+        "more, or 0 for none."
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -296,7 +307,11 @@ class StageOptions:
 
   def kept_lengths(self) -> tuple[int, ...]:
     """Returns the lengths [tokens] of the Artifact, its own first."""
-    return tuple(dict.fromkeys((self.run.time, *self.run.more_times)))
+    run = self.run
+    times = [run.time, *run.more_times]
+    if run.generalisation.length:
+      times.append(run.generalisation.length * run.time)
+    return tuple(dict.fromkeys(times))
 
   def growing_lengths(self) -> tuple[int, int, int]:
     """Returns three lengths [tokens], each twice the one before.

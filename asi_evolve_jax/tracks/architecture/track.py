@@ -206,6 +206,7 @@ class ArchitectureTrack:
       self.final_metric,
       Metric("other_bits_per_byte", MINIMIZE, "bits a byte"),
       Metric("gen/code_bits_per_byte", MINIMIZE, "bits a byte"),
+      Metric("gen/length_bits_per_byte", MINIMIZE, "bits a byte"),
       *(
         Metric(f"{suite}/{name}", MAXIMIZE, "of the answers")
         for suite in ("dev", "gen")
@@ -232,7 +233,9 @@ class ArchitectureTrack:
       "other_bits_per_byte",
       "gen/code_bits_per_byte",
       "parameters",
+      "gen/length_bits_per_byte",
       "flops_per_token",
+      "decode_flops_per_token",
       "step_time_s",
       "train_memory_bytes",
       "state_size",

@@ -68,6 +68,7 @@ def test_shape_key_names_what_an_artifact_depends_on():
   assert track(corpus={"name": "mix-v1"}).shape_key(rung(batch=8)) == base
   assert key(rung(batch=4)) != base
   assert key(rung(batch=8, time=128, more_times=(512,))) != base
+  assert key(rung(batch=8, generalisation={"length": 4})) != base
   assert key(rung(batch=8), "verify") != base
   assert key(rung(time=256)) != base
   assert key(rung(model={"layers": 3})) != base
@@ -103,6 +104,7 @@ def test_refuses_options(options, message):
     ({"time": 100}, "multiple of the model's chunk_size, 16"),
     ({"batch": 0}, "batch must be at least 1"),
     ({"lrs": (1e-3, 0.0)}, "make them positive"),
+    ({"generalisation": {"length": 1}}, "use 2 or more"),
     ({"lrs": (1e-3, 1e-3)}, "each given once"),
     ({"development": {"sorting": 5}}, "'sorting'; there are recall"),
     ({"development": {"recall": 0}}, "development.recall is a number of"),

@@ -340,3 +340,38 @@ def test_a_rate_that_diverges_is_not_chosen(
   assert reply.status == "ok"
   assert reply.report["lr"] == 1e-3
   assert reply.report["by_lr"]["1e+38"] is None
+
+
+def test_text_longer_than_any_trained_on_is_scored_beyond_that_length(
+  options, folders, tmp_path
+):
+  run = dataclasses.replace(
+    options.run, generalisation=Generalisation(length=4)
+  )
+  verify = dataclasses.replace(options, purpose="verify", run=run)
+  assert verify.kept_lengths() == (32, 128)
+  payload = artifact.trace(
+    contract.execute(SOURCE).TokenMixer,
+    contract.mixer_config(options.model),
+    batch=4,
+    time=32,
+    more_times=(128,),
+  )
+  request = _request(payload, verify, folders, tmp_path, seeds=(3,))
+  trained = train.run(request)
+  assert "gen/length_bits_per_byte" not in trained.metrics[0]
+  request = dataclasses.replace(request, payload=trained.payload)
+  reply = score.run(request)
+  text = harness.open_text(request)
+  examples = harness.long_examples(text, verify)
+  assert examples.tokens.shape == (2, 128)  # as many bytes as 8 windows of 32
+  assert examples.weights[:, :32].sum() == 0
+  assert examples.weights[:, 32:].all()
+  trainer, _ = harness.make_trainer(payload, verify)
+  path = tuning.params_path(tmp_path, 3, options.run.lr)
+  params = harness.load_params(path, trainer.init(0)["params"])
+  # The mean over the past is divided by the length: the model notices.
+  bits = trainer.evaluate(params, examples)[0]
+  assert reply.metrics[0]["gen/length_bits_per_byte"] == bits
+  whole = examples._replace(weights=np.ones_like(examples.weights))
+  assert trainer.evaluate(params, whole)[0] != bits
