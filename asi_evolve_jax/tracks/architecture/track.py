@@ -71,14 +71,14 @@ class ArchitectureTrack:
       trusted=True,
       makes_artifact=True,
       preload=(f"{_ROOM}.judge",),
-      budget=0.2,
+      budget=0.25,
     ),
     Stage(
       name="train",
       entry=f"{_ROOM}.train:run",
       trusted=True,
       preload=(f"{_ROOM}.train",),
-      budget=0.5,
+      budget=0.45,
       reads=("search",),
     ),
     Stage(

@@ -1,0 +1,263 @@
+"""Ways to cheat or to go wrong, each with a near miss that is all right.
+
+Every one is a change of one good mixer; `program` puts them into its source,
+one or many at a time.
+"""
+
+import dataclasses
+
+from mixer_sources import GOOD, spoil
+
+_RETURN = "    return y.astype(x.dtype)\n"
+_INIT = "    self.gain ="
+_CLASS = "class TokenMixer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+  """One way to cheat.
+
+  Attributes:
+    gate: that must refuse it.
+    message: what that says, a pattern.
+    bad, near: lines of __call__ that change y.
+    top: lines of the module that both need.
+    init: lines of the constructor that both need.
+  """
+
+  gate: str
+  message: str
+  bad: str
+  near: str
+  top: str = ""
+  init: str = ""
+
+
+def program(*edits: tuple[Control, str]) -> str:
+  """Returns a source with edits, each a control and its `bad` or `near`."""
+  controls = [control for control, _ in edits]
+  top = "".join(c.top for c in dict.fromkeys(controls))
+  init = "".join(f"    {c.init}\n" for c in controls if c.init)
+  call = "".join(
+    f"    {line}\n" for _, text in edits for line in text.splitlines()
+  )
+  source = spoil(_RETURN, f"{call}{_RETURN}")
+  source = spoil(_INIT, f"{init}{_INIT}", source)
+  return spoil(_CLASS, f"{top}\n\n{_CLASS}", source)
+
+
+_LEAK = "changed the result|has a gradient"
+
+CONTROLS = {
+  "reversed scan": Control(
+    "causality",
+    _LEAK,
+    "y = y + jax.lax.cumsum(v, axis=1, reverse=True)",
+    "y = y + jax.lax.cumsum(v, axis=1)",
+  ),
+  "convolution padded on the wrong side": Control(
+    "causality",
+    _LEAK,
+    "y = y + sum(taps(v, (1, 1)))",
+    "y = y + sum(taps(v, (2, 0)))",
+    top=(
+      "def taps(v, around):\n"
+      "  padded = jnp.pad(v, ((0, 0), around, (0, 0)))\n"
+      "  return [padded[:, i : i + v.shape[1]] for i in range(3)]\n"
+    ),
+  ),
+  "mean over time": Control(
+    "causality",
+    _LEAK,
+    "y = y - v.mean(axis=1, keepdims=True)",
+    "y = y - v.mean(axis=2, keepdims=True)",
+  ),
+  "leak through the gradient alone": Control(
+    "causality",
+    "has a gradient",
+    "y = y + nothing(jnp.flip(v, 1))",
+    "y = y + 0 * jnp.flip(jnp.flip(v, 1), 1)",
+    top=(
+      "@jax.custom_jvp\n"
+      "def nothing(v):\n"
+      "  return 0 * v\n\n\n"
+      "nothing.defjvp(lambda p, t: (nothing(*p), t[0]))\n"
+    ),
+  ),
+  "batch statistic": Control(
+    "batch",
+    "axis 0",
+    "y = y / (1 + jnp.square(v).mean(axis=(0, 2), keepdims=True))",
+    "y = y / (1 + jnp.square(v).mean(axis=2, keepdims=True))",
+  ),
+  "all pairs in a scan": Control(
+    "cost",
+    r"grow with a factor of",
+    "_, seen = jax.lax.scan(\n"
+    "  lambda c, row: (c, jnp.tanh(v * row[:, None]).mean((1, 2))),\n"
+    "  0, v.swapaxes(0, 1)\n"
+    ")\n"
+    "y = y + 0 * jax.lax.stop_gradient(seen).T[..., None]",
+    "_, seen = jax.lax.scan(\n"
+    "  lambda c, row: (c, jnp.tanh(v[:, :8] * row[:, None]).mean((1, 2))),\n"
+    "  0, v.swapaxes(0, 1)\n"
+    ")\n"
+    "y = y + 0 * jax.lax.stop_gradient(seen).T[..., None]",
+  ),
+  "work hidden in a Pallas body": Control(
+    "cost",
+    r"grow with a factor of",
+    "y = y + 0 * busy(jax.lax.stop_gradient(v), t)",
+    "y = y + 0 * busy(jax.lax.stop_gradient(v), 8)",
+    top=(
+      "from jax.experimental import pallas as pl\n\n\n"
+      "def busy(v, count):\n"
+      "  def kernel(x_ref, o_ref):\n"
+      "    o_ref[...] = jax.lax.fori_loop(\n"
+      "      0, count, lambda i, s: jnp.sin(s), x_ref[...]\n"
+      "    )\n\n"
+      "  return pl.pallas_call(\n"
+      "    kernel, out_shape=v, interpret=True,\n"
+      "    cost_estimate=pl.CostEstimate(\n"
+      "      flops=1, bytes_accessed=1, transcendentals=0\n"
+      "    ),\n"
+      "  )(v)\n"
+    ),
+  ),
+  "attention at the length that trains alone": Control(
+    "cost",
+    "grow with a factor of inf",
+    "if t == 32:\n"
+    "  for _ in range(4):\n"
+    "    s = jnp.einsum('btd,bsd->bts', v, v) * jnp.tri(t)\n"
+    "    y = y + 1e-3 * s @ v",
+    "if t == 32:\n  y = y + 1e-3 * v",
+  ),
+  "unbounded while": Control(
+    "cost",
+    "unbounded loop",
+    "n = jax.lax.stop_gradient(v[0, 0, 0]).astype(int) % 3\n"
+    "y = y + 0 * jax.lax.while_loop(lambda i: i < n, lambda i: i + 1, 0)",
+    "y = y + 0 * jax.lax.while_loop(lambda i: i < 3, lambda i: i + 1, 0)",
+  ),
+  "NaN at long length": Control(
+    "long",
+    "not finite .* for 128 tokens",
+    "y = jnp.where(jnp.arange(t)[:, None] > 99, jnp.nan, y)",
+    "y = jnp.where(jnp.arange(t)[:, None] > 99, 0.5 * y, y)",
+  ),
+  "table over positions": Control(
+    "positions",
+    r"of places is read by the second half",
+    "y = y * (1 + self.places[...][:t, None])",
+    "y = y * (1 + self.places[...][jnp.arange(t) % 8, None])",
+    init="self.places = nnx.Param(jnp.zeros((128,)))",
+  ),
+  "derivative that lies": Control(
+    "derivative",
+    "with respect to .* where differences give",
+    "y = y + bent(v, 2.0)",
+    "y = y + bent(v, 1.0)",
+    top=(
+      "import functools\n\n\n"
+      "@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))\n"
+      "def bent(v, factor):\n"
+      "  return jnp.tanh(v)\n\n\n"
+      "bent.defvjp(\n"
+      "  lambda v, factor: (jnp.tanh(v), jnp.tanh(v)),\n"
+      "  lambda factor, y, dy: (dy * factor * (1 - y * y),),\n"
+      ")\n"
+    ),
+  ),
+  "stopped gradient": Control(
+    "derivative",
+    "with respect to write.bias",
+    "y = y + jnp.tanh(x @ self.write.kernel[...]) + jax.lax.stop_gradient(\n"
+    "  4 * self.write.bias[...]\n"
+    ")",
+    "y = y + jax.lax.stop_gradient(0 * self.write.bias[...])",
+  ),
+  "parameters in a constant": Control(
+    "export",
+    r"holds constants of 256\d\d numbers",
+    "y = y + 1e-3 * jnp.sin(v @ jnp.pad(LARGE, ((0, 0), (0, 0)))[:d, :d])",
+    "y = y + 1e-3 * jnp.sin(v @ SMALL)",
+    top=(
+      "with jax.ensure_compile_time_eval():\n"
+      "  LARGE = jax.random.normal(jax.random.key(0), (160, 160))\n"
+      "  SMALL = LARGE[:16, :16] + 0\n"
+    ),
+  ),
+}
+# A recurrence in two forms; FACTOR is the decay of the second.
+RECURRENT = """\
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+class TokenMixer(nnx.Module):
+  def __init__(self, config, *, rngs):
+    self.write = nnx.Linear(config.dim, config.dim, rngs=rngs)
+    self.decay = nnx.Param(jnp.zeros((config.dim,)))
+
+  def __call__(self, x, ctx):
+    def combine(early, late):
+      return early[0] * late[0], early[1] * late[0] + late[1]
+
+    v = self.write(x).astype(jnp.float32)
+    a = jnp.broadcast_to(jax.nn.sigmoid(self.decay[...]), v.shape)
+    return jax.lax.associative_scan(combine, (a, v), axis=1)[1].astype(x.dtype)
+
+  def init_state(self, batch):
+    return {"h": jnp.zeros((batch, self.decay.shape[0]))}
+
+  def step(self, x, state, ctx):
+    a = FACTOR * jax.nn.sigmoid(self.decay[...])
+    h = a * state["h"] + self.write(x).astype(jnp.float32)
+    return h.astype(x.dtype), {"h": h}
+"""
+
+# Looks for what its callers hold, a frame at a time.
+_PEEP = Control(
+  gate="",
+  message="",
+  bad=(
+    "for found in frames():\n"
+    "  for name in ('targets', 'labels', 'tokens', 'batch', 'windows'):\n"
+    "    held = found.get(name)\n"
+    "    if getattr(held, 'shape', ())[:2] == (b, t):\n"
+    "      y = y + held.reshape(b, t, -1).mean(-1, keepdims=True)"
+  ),
+  near="",
+  top=(
+    "def frames():\n"
+    "  def running():\n"
+    "    frame = me[0].gi_frame\n"
+    "    while frame is not None:\n"
+    "      yield dict(frame.f_locals)\n"
+    "      frame = frame.f_back\n\n"
+    "  me = []\n"
+    "  me.append(running())\n"
+    "  return list(me[0])\n"
+  ),
+)
+PEEPING = program((_PEEP, _PEEP.bad))
+# Reads the future depending on how often it has been traced.
+CHANGING = """
+
+LOOKS = []
+
+
+class TokenMixer(Honest):
+  def __call__(self, x, ctx):
+    LOOKS.append(x.shape)
+    y = Honest.__call__(self, x, ctx)
+    return y + jnp.flip(y, 1) if len(LOOKS) {when} else y
+"""
+
+
+def changing(when: str) -> str:
+  """Returns a mixer that leaks when so many traces of it were made."""
+  good = GOOD.replace("class TokenMixer", "class Honest")
+  return good + CHANGING.format(when=when)
