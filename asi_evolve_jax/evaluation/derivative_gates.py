@@ -121,9 +121,10 @@ def check_positions(
   for name, later in second.items():
     later = np.abs(np.asarray(later, np.float64))
     earlier = np.abs(np.asarray(first[name], np.float64))
-    used = later > np.finfo(np.float32).eps * np.max(later, initial=0.0)
-    idle = used & (earlier < _IDLE * later)
-    share = np.count_nonzero(idle) / max(1, np.count_nonzero(used))
+    either = np.maximum(earlier, later)
+    read = either > np.finfo(np.float32).eps * np.max(either, initial=0.0)
+    idle = read & (earlier < _IDLE * later)
+    share = np.count_nonzero(idle) / max(1, np.count_nonzero(read))
     if share > _MOST_LATE:
       raise Rejected(
         f"{share:.0%} of {name} is read by the second half of the sequence "

@@ -21,7 +21,7 @@ def options(**changes):
     chunk_size=8,
     **changes.pop("model", {}),
   )
-  run = RungOptions(batch=BATCH, time=TIME, **changes.pop("run", {}))
+  run = RungOptions(**{"batch": BATCH, "time": TIME, **changes.pop("run", {})})
   return StageOptions(model=model, run=run, reference_source=GOOD, **changes)
 
 

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import pathlib
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -213,6 +216,24 @@ def test_memory_of_the_trace_process_is_not_the_judges(tmp_path, monkeypatch):
     pool.close()
   assert outcome.status == "rejected", outcome.error
   assert outcome.reply.gate == "causality"
+
+
+@pytest.mark.slow
+def test_a_judge_of_its_own_has_eight_devices(tmp_path):
+  wanted = {"purpose": "verify", "run": {"batch": 8}}
+  payload = tmp_path / "bundle"
+  payload.write_bytes(trace.run(request(GOOD, **wanted)).payload)
+  code = f"""
+import sys
+sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
+from test_judge import judged
+reply = judged(open({str(payload)!r}, "rb").read(), **{wanted!r})
+print(reply.status, reply.error, reply.report["sharded_over"])
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  assert done.stdout.split() == ["ok", "8"]
 
 
 def _wait(pool, job):
