@@ -19,12 +19,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from asi_evolve_jax.programs.artifact import LoadedMixer
 
-# Not promised by XLA, so a compiler that does not know them compiles as usual.
-_FAST_COMPILE: dict[str, bool | str] = {
+# Not promised by XLA, so a compiler that does not know one does without it.
+_KEPT: dict[str, bool | str] = {
   "xla_backend_optimization_level": "0",
   "xla_llvm_disable_expensive_passes": True,
-  "xla_cpu_use_fusion_emitters": False,
 }
+_FAST_COMPILE = ({**_KEPT, "xla_cpu_use_fusion_emitters": False}, _KEPT)
 # Zero initialisation would hide what a path does, so tests of what depends on
 # what run at parameters moved by this share of their scale.
 _JITTER = 0.1
@@ -220,7 +220,9 @@ def _jitter(p: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _compile(fn: Any, *args: Any) -> Any:
   lowered = jax.jit(fn).lower(*args)
-  try:
-    return lowered.compile(compiler_options=_FAST_COMPILE)
-  except jax.errors.JaxRuntimeError:
-    return lowered.compile()
+  for options in _FAST_COMPILE:
+    try:
+      return lowered.compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError:
+      continue
+  return lowered.compile()
