@@ -98,5 +98,5 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.rounds = 1
     config.durable = False
     for rung in (*config.ladder, config.verify.rung):
-      rung["options"] |= {"steps": 4, "warmup": 2, "eval_windows": 8}
+      rung["options"].update({"steps": 4, "warmup": 2, "eval_windows": 8})
   return config
