@@ -76,5 +76,5 @@ def get_config(variant: str = "cpu") -> ml_collections.ConfigDict:
     "knowledge": 4,
   }
   config.sampler = {"name": "ucb1"}
-  config.workers = {"count": 0, "memory_gb": 6.0}
+  config.workers = {"count": 0, "memory_gb": 6.0, "sandbox": "auto"}
   return config

@@ -84,7 +84,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.verify = {"finalists": 0}
   config.researcher = {"proposer": "random", "knowledge": 0}
   config.sampler = {"name": "random"}
-  config.workers = {"count": 0, "memory_gb": 6.0}
+  config.workers = {"count": 0, "memory_gb": 6.0, "sandbox": "auto"}
   if variant == "smoke":
     _smoke(config)
   return config

@@ -71,7 +71,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     "parent_ranks": (1, 10),
     "reference_ranks": (11, 50),
   }
-  config.workers = {"count": 0, "memory_gb": 2.0}
+  config.workers = {"count": 0, "memory_gb": 2.0, "sandbox": "auto"}
   if variant == "smoke":
     _smoke(config)
   return config

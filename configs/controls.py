@@ -68,5 +68,5 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
       "options": options,
     },
   }
-  config.workers = {"count": 0, "memory_gb": 6.0}
+  config.workers = {"count": 0, "memory_gb": 6.0, "sandbox": "auto"}
   return config

@@ -83,5 +83,5 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     "repair": False,
   }
   config.sampler = {"name": "random"}
-  config.workers = {"count": 0, "memory_gb": 6.0}
+  config.workers = {"count": 0, "memory_gb": 6.0, "sandbox": "auto"}
   return config

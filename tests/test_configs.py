@@ -34,6 +34,8 @@ CONFIGS = (
 @pytest.mark.parametrize(("name", "variant"), CONFIGS)
 def test_config_is_accepted(name, variant):
   config = importlib.import_module(f"configs.{name}").get_config(variant)
+  # What the documents tell people to say on the command line.
+  assert config.workers.sandbox == "auto"
   settings = settings_from(config)
   track = registry.load(settings.track, settings.track_options)
   rungs = list(settings.ladder)
