@@ -53,6 +53,10 @@ _FORBIDDEN_PATHS = (
   "flax.serialization",
   "flax.training",
 )
+# Modules that allowed packages import for themselves (typing.sys).
+_FORBIDDEN_PARTS = frozenset(
+  {"builtins", "ctypes", "gc", "importlib", "inspect", "os", "sys"}
+)
 
 
 class PolicyError(ValueError):
@@ -126,6 +130,11 @@ class _Visitor(ast.NodeVisitor):
     for bad in _FORBIDDEN_PATHS:
       if path == bad or path.startswith(bad + "."):
         self._refuse(node, f"{bad} is not part of a computation; remove it")
+    reached = _FORBIDDEN_PARTS.intersection(path.split("."))
+    if reached:
+      self._refuse(
+        node, f"{', '.join(reached)} is not part of a computation; remove it"
+      )
 
   def visit_Name(self, node: ast.Name) -> None:
     if node.id in _FORBIDDEN_NAMES:

@@ -52,6 +52,8 @@ def test_ordinary_source_passes():
     ("().__class__.__bases__", "__bases__"),
     ("getattr(f, '__globals__')", "__globals__"),
     ("__import__('os')", "__import__"),
+    ("import math\nmath.sys.modules", "line 2: sys is not part"),
+    ("from jax.numpy import os", "os is not part"),
   ],
 )
 def test_refuses(bad, message):
@@ -65,6 +67,7 @@ def test_refuses(bad, message):
     "import math as os",
     "class A:\n  def eval(self):\n    return self.config.debug",
     "import jax\njax.numpy.exp(1.0)",
+    "class A:\n  def sys(self):\n    return self.sys",
     "import jax\ny = jax.lax.scan.__name__",
     "exports = 'open'",
   ],
