@@ -34,7 +34,9 @@ class SamplerSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResearcherSettings:
-  proposer: str = "symbolic"  # symbolic, random
+  # symbolic, random; llm; mixed: both, a bandit decides who is next; auto:
+  # mixed where a model can be called, else symbolic.
+  proposer: str = "symbolic"
   queue: int = 2  # Tasks kept waiting a worker
   batch: int = 4  # most Proposals written in one commit
   knowledge: int = 4  # items retrieved a Proposal; 0 switches cognition off
@@ -43,6 +45,75 @@ class ResearcherSettings:
   fresh: float = 0.1  # share sampled anew from the space
   # Whether a Program that a gate rejected is mended, once, by its proposer.
   repair: bool = True
+  # What follows is for Proposals of a language model.
+  edits: float = 0.5  # share asked for as edits of the parent, not whole
+  turns: int = 4  # calls that may go into one Proposal
+  max_chars: int = 60_000  # of a Program; a longer one is sent back
+  # Likeness to what is known: from the first on a model judges whether it is
+  # new, from the second on it is not (proposers/novelty.py).
+  novelty: tuple[float, float] = (0.75, 0.95)
+  exploration: float = 0.7  # of the bandits over proposers and models
+
+  def __post_init__(self) -> None:
+    low, high = self.novelty
+    if not (0 <= self.edits <= 1 and 0 <= low <= high and self.turns >= 1):
+      raise SettingsError(
+        "config.researcher needs edits in [0, 1], novelty thresholds in "
+        f"order and at least one turn; got {self.edits}, {self.novelty} and "
+        f"{self.turns}."
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+  """Which language models are called, and how (asi_evolve_jax/llm)."""
+
+  names: tuple[str, ...] = ("gemini-3.5-flash",)
+  weights: tuple[float, ...] = ()  # one a model; (): all alike
+  choice: str = "weights"  # weights; bandit: UCB on improvement per money
+  base_url: str = ""  # instead of Google's; a gateway, a test
+  key_variable: str = "OPENAI_API_KEY"  # that holds the key for openai:<URL>
+  parallel: int = 2  # calls at once
+  timeout_s: float = 240.0  # of one try
+  deadline_s: float = 600.0  # of a call, all tries
+  tries: int = 5
+  context_tokens: int = 200_000  # most that a prompt may have
+  output_tokens: int = 32_768  # most that a reply may have, thoughts included
+  temperature: float = 1.0
+  # Role -> tokens to think; -1: as the model likes. Roles that are not here
+  # leave it to the provider.
+  thinking: dict[str, Any] = dataclasses.field(default_factory=dict)
+  # Model -> {"input", "output"} per million tokens, for models that
+  # llm/prices.json does not list.
+  prices: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self) -> None:
+    if not self.names or len(self.weights) not in (0, len(self.names)):
+      raise SettingsError(
+        "config.models needs at least one name, and one weight a name or "
+        f"none; got {len(self.names)} and {len(self.weights)}."
+      )
+    if any(w < 0 for w in self.weights) or (
+      self.weights and not sum(self.weights)
+    ):
+      raise SettingsError(
+        f"config.models.weights must not be negative, nor all 0: "
+        f"{self.weights}."
+      )
+    if self.choice not in ("weights", "bandit"):
+      raise SettingsError(
+        f"config.models.choice is weights or bandit, got {self.choice!r}."
+      )
+    for name in (
+      "parallel",
+      "timeout_s",
+      "deadline_s",
+      "tries",
+      "context_tokens",
+      "output_tokens",
+    ):
+      if getattr(self, name) <= 0:
+        raise SettingsError(f"config.models.{name} must be positive.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,6 +229,10 @@ class RunSettings:
   patience: int = 0  # rounds without a new best; 0: none
   durable: bool = True  # fsync each write
   track_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+  # Who answers: gemini, vertex, openai:<base URL>, none, or replay:<URL of a
+  # run's records>, which proposes again what was proposed there.
+  llm: str = "gemini"
+  models: ModelSettings = ModelSettings()
   researcher: ResearcherSettings = ResearcherSettings()
   sampler: SamplerSettings = SamplerSettings()
   ladder: tuple[RungSettings, ...] = ()

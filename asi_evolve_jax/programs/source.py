@@ -15,8 +15,8 @@ def normalise(source: str) -> str:
   """
   try:
     tree = ast.parse(source)
-  except (SyntaxError, ValueError, RecursionError):
-    return "\n".join(line.rstrip() for line in source.splitlines()).strip()
+  except (SyntaxError, ValueError, RecursionError, MemoryError):
+    return _lines(source)
   for node in ast.walk(tree):
     body = getattr(node, "body", None)
     if not isinstance(body, list) or not isinstance(
@@ -30,7 +30,14 @@ def normalise(source: str) -> str:
       and isinstance(body[0].value.value, str)
     ):
       node.body = body[1:] or [ast.Pass()]
-  return ast.unparse(tree)
+  try:
+    return ast.unparse(tree)
+  except RecursionError:  # nested deeper than Python can write
+    return _lines(source)
+
+
+def _lines(source: str) -> str:
+  return "\n".join(line.rstrip() for line in source.splitlines()).strip()
 
 
 def program_id(source: str) -> str:

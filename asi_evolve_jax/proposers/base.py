@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from asi_evolve_jax.llm.port import Credit
 from asi_evolve_jax.programs.genome import Gene, Genome, Space
 from asi_evolve_jax.settings import ResearcherSettings
 
@@ -41,6 +42,7 @@ class Knowledge:
     title: for motivations.
     suggests, warns: features, "gene=value".
     weight: relevance, larger is more.
+    text: of the item, for proposers that read.
   """
 
   id: str
@@ -48,6 +50,7 @@ class Knowledge:
   suggests: tuple[str, ...]
   warns: tuple[str, ...]
   weight: float
+  text: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,58 @@ class Guidance:
 
 
 @dataclasses.dataclass(frozen=True)
+class Story:
+  """A Program in words.
+
+  Attributes:
+    program, name: of it.
+    source: of it.
+    motivation: why it was written.
+    results: what was measured, a line a rung; "": nothing.
+    analysis: what the Analyzer said last; "": nothing.
+  """
+
+  program: str
+  name: str
+  source: str
+  motivation: str
+  results: str = ""
+  analysis: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+  """Something near that was tried and did not work, and why not."""
+
+  name: str
+  motivation: str
+  why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Briefing:
+  """What a proposer that reads gets beside the rest of a Context.
+
+  Attributes:
+    about: what is asked for, e.g. "round 12".
+    brief: the track's contract.
+    metric: what counts and which way, e.g. "loss, lower is better".
+    parent: the Program to edit.
+    references: Programs to look at.
+    failures: near the parent, the latest first.
+    archive: returns all that was ever proposed, for the novelty check.
+  """
+
+  about: str
+  brief: str
+  metric: str
+  parent: Story
+  references: tuple[Story, ...]
+  failures: tuple[Failure, ...]
+  archive: Callable[[], Sequence[Story]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Context:
   """What a Proposal may be based on.
 
@@ -83,6 +138,10 @@ class Context:
     rng: the only source of randomness.
     settings: of the Researcher.
     guidance: of people, in the order they said it.
+    round: the number of this Proposal's round.
+    credits: author -> what its Proposals have brought, where a choice among
+      authors is to be made.
+    briefing: for proposers that read.
   """
 
   space: Space
@@ -94,6 +153,9 @@ class Context:
   rng: random.Random
   settings: ResearcherSettings
   guidance: tuple[Guidance, ...] = ()
+  round: int = 0
+  credits: Mapping[str, Credit] = dataclasses.field(default_factory=dict)
+  briefing: Briefing | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +188,12 @@ class Rejection:
 
 @dataclasses.dataclass(frozen=True)
 class Draft:
-  """A Proposal before it is a record; fields as in records.schema."""
+  """A Proposal before it is a record; fields as in records.schema.
+
+  Attributes:
+    author: "": the name of the proposer.
+    references: None: those of the Context.
+  """
 
   source: str
   genome: Genome | None
@@ -136,10 +203,24 @@ class Draft:
   parents: tuple[str, ...]
   changes: tuple[dict[str, Any], ...] = ()
   knowledge: tuple[str, ...] = ()
+  author: str = ""
+  references: tuple[str, ...] | None = None
+  cost: dict[str, float] = dataclasses.field(default_factory=dict)
+  choice: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Proposer(Protocol):
-  """Turns a Context into a Draft; equal contexts give equal Drafts."""
+  """Turns a Context into a Draft.
+
+  Equal contexts give equal Drafts, as far as a language model has no part.
+
+  Attributes:
+    reads: whether it needs a Briefing. Such a proposer edits sources; the
+      others edit genomes and nothing else.
+  """
+
+  @property
+  def reads(self) -> bool: ...
 
   def propose(self, context: Context) -> Draft:
     """Returns a Program that is not known.

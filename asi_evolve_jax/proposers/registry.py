@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 
+from asi_evolve_jax.llm import connect
+from asi_evolve_jax.llm.port import Model
 from asi_evolve_jax.proposers.base import Proposer
+from asi_evolve_jax.proposers.llm import LanguageModel
+from asi_evolve_jax.proposers.replay import Replay
 from asi_evolve_jax.proposers.symbolic import Symbolic
+from asi_evolve_jax.proposers.team import LLM, Team
 from asi_evolve_jax.proposers.uniform import Uniform
-from asi_evolve_jax.settings import SettingsError
+from asi_evolve_jax.settings import RunSettings, SettingsError
 
 _PROPOSERS: dict[str, Callable[[], Proposer]] = {
   "symbolic": Symbolic,
   "random": Uniform,
 }
+_WITH_MODEL = ("auto", LLM, "mixed")
+_STAND_IN = "symbolic"
 
 
 def make_proposer(name: str) -> Proposer:
-  """Returns the proposer `name`.
+  """Returns the proposer `name`, one that needs no model.
 
   Raises:
     SettingsError: if there is none.
@@ -24,6 +32,56 @@ def make_proposer(name: str) -> Proposer:
   if name not in _PROPOSERS:
     raise SettingsError(
       f"config.researcher.proposer is {name!r}; proposers here: "
-      f"{', '.join(sorted(_PROPOSERS))}."
+      f"{', '.join(sorted([*_PROPOSERS, *_WITH_MODEL]))}."
     )
   return _PROPOSERS[name]()
+
+
+def check(settings: RunSettings) -> None:
+  """Checks config.researcher.proposer, config.llm and config.models.
+
+  Raises:
+    SettingsError: naming key and remedy.
+  """
+  if settings.researcher.proposer not in _WITH_MODEL:
+    make_proposer(settings.researcher.proposer)
+  connect.check(settings)
+
+
+def make_team(settings: RunSettings, model: Model | None) -> Team:
+  """Returns who proposes in a run.
+
+  Args:
+    settings: of the run.
+    model: None: there is none, and the symbolic proposer works alone.
+  """
+  if settings.llm.startswith(connect.REPLAY):
+    return Team({"replay": Replay(settings.llm.removeprefix(connect.REPLAY))})
+  name = settings.researcher.proposer
+  if name not in _WITH_MODEL:
+    return Team({name: make_proposer(name)})
+  symbolic = make_proposer(_STAND_IN)
+  if model is None:
+    return Team({_STAND_IN: symbolic})
+  writer = LanguageModel(model, settings.models)
+  return Team(
+    {LLM: writer} if name == LLM else {LLM: writer, _STAND_IN: symbolic},
+    stand_in=_STAND_IN,
+    stands=symbolic,
+    exploration=settings.researcher.exploration,
+  )
+
+
+def announce(
+  settings: RunSettings, environ: Mapping[str, str] = os.environ
+) -> str:
+  """Returns one line on who proposes where that hangs on a model, or ""."""
+  if settings.llm.startswith(connect.REPLAY):
+    return f"proposals come from {settings.llm.removeprefix(connect.REPLAY)}"
+  if settings.researcher.proposer not in _WITH_MODEL:
+    return ""
+  why = connect.unusable(settings, environ)
+  if why:
+    return f"no language model ({why}): the symbolic proposer works alone"
+  names = ", ".join(settings.models.names)
+  return f"language model: {names} through {settings.llm}"

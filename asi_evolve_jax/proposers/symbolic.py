@@ -48,6 +48,8 @@ _FAR_STEPS = 0.3
 class Symbolic:
   """Mutation, crossover and fresh samples, weighted by what is known."""
 
+  reads = False
+
   def propose(self, context: Context) -> Draft:
     """See proposers.base.Proposer."""
     for attempt in range(_TRIES):

@@ -18,6 +18,8 @@ _TRIES = 200
 class Uniform:
   """Draws genomes uniformly, whatever is known about them."""
 
+  reads = False
+
   def propose(self, context: Context) -> Draft:
     """See proposers.base.Proposer."""
     for _ in range(_TRIES):

@@ -135,6 +135,9 @@ class Proposal(Record):
   knowledge: tuple[str, ...] = ()  # cognition item and Insight ids
   seen: str = ""  # log position its author had seen
   cost: dict[str, float] = dataclasses.field(default_factory=dict)
+  # How its author was chosen among several: {"proposer", "model", ...}, with
+  # what spoke for each; or whom it stands in for, and why.
+  choice: dict[str, Any] = dataclasses.field(default_factory=dict)
   # Of an import: the run it comes from and what that measured, for people.
   origin: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -304,18 +307,20 @@ class Claim(Record):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Call(Record):
-  """One call of a language model, whole."""
+  """One call of a language model, whole, keys blanked."""
 
   kind: ClassVar[str] = "call"
-  nonce: str
+  nonce: str  # a digest of what was asked, and for the how manyth time
   role: str
   model: str
   prompt: str
   reply: str
-  status: str
+  status: str  # one of llm.port.STATUSES
   usage: dict[str, float]  # "tokens" and "money" count against budgets
   seconds: float
   error: str = ""
+  purpose: str = ""  # "propose", "edit", "mend", "judge", ...
+  about: str = ""  # "round 12", "repair of <program>"
 
   @property
   def id(self) -> str:

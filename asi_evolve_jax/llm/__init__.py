@@ -1,0 +1,1 @@
+"""Language models: one port, its providers, what calls cost and who pays."""

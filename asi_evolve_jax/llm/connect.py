@@ -1,0 +1,98 @@
+"""From a config to a Model, or to the reason why there is none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from asi_evolve_jax.llm import gemini, prices
+from asi_evolve_jax.llm.client import Book, Client
+from asi_evolve_jax.llm.openai_compatible import OpenAICompatible
+from asi_evolve_jax.llm.port import Provider
+from asi_evolve_jax.settings import RunSettings, SettingsError
+
+REPLAY = "replay:"
+_OPENAI = "openai:"
+_URLS = ("openai:http://", "openai:https://")
+_GOOGLE = ("gemini", "vertex")
+NONE = "none"
+
+
+def check(settings: RunSettings) -> None:
+  """Checks config.llm and what belongs to it, without any network.
+
+  Raises:
+    SettingsError: naming key and remedy.
+  """
+  llm = settings.llm
+  replays = llm.startswith(REPLAY) and llm != REPLAY
+  if llm not in (*_GOOGLE, NONE) and not llm.startswith(_URLS) and not replays:
+    raise SettingsError(
+      f"config.llm is {llm!r}: give gemini, vertex, openai:<base URL>, "
+      "replay:<URL of records> or none."
+    )
+  if calls(settings):
+    for name in settings.models.names:
+      prices.find(name, settings.models.prices)
+
+
+def calls(settings: RunSettings) -> bool:
+  """Whether the run's proposer would call a model if it could."""
+  return settings.researcher.proposer in ("auto", "mixed", "llm") and not (
+    settings.llm == NONE or settings.llm.startswith(REPLAY)
+  )
+
+
+def unusable(
+  settings: RunSettings, environ: Mapping[str, str] = os.environ
+) -> str:
+  """Returns why no model can be called, or ""."""
+  if settings.llm == NONE:
+    return "config.llm is none"
+  if settings.llm in _GOOGLE:
+    return gemini.unusable(settings.llm == "vertex", environ)
+  return ""
+
+
+def connect(
+  settings: RunSettings,
+  book: Book,
+  secrets: Sequence[str],
+  environ: Mapping[str, str] = os.environ,
+) -> Client | None:
+  """Returns the Model that the config names; None: `unusable` says why.
+
+  Args:
+    settings: of the run.
+    book: where its Calls are kept.
+    secrets: what must be in no record, beside the key that is used.
+    environ: where credentials are.
+  """
+  if not calls(settings) or unusable(settings, environ):
+    return None
+  models = settings.models
+  if settings.llm in _GOOGLE:
+    key = gemini.api_key(environ)
+    provider: Provider = gemini.Gemini(
+      vertex=settings.llm == "vertex",
+      base_url=models.base_url,
+      output_tokens=models.output_tokens,
+      temperature=models.temperature,
+      environ=environ,
+    )
+  else:
+    key = environ.get(models.key_variable, "")
+    provider = OpenAICompatible(
+      settings.llm.removeprefix(_OPENAI),
+      key,
+      output_tokens=models.output_tokens,
+      temperature=models.temperature,
+    )
+  return Client(
+    provider,
+    models,
+    {name: prices.find(name, models.prices) for name in models.names},
+    book,
+    secrets=[*secrets, key],
+    exploration=settings.researcher.exploration,
+  )

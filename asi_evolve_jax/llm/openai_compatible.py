@@ -1,0 +1,123 @@
+"""Any server that speaks OpenAI's chat completions: local models, gateways.
+
+One request and one reply, so plain HTTP with the client that google-genai
+brings (httpx2) does it: the same timeouts, bounds and retries as for Gemini
+hold, and no further package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from asi_evolve_jax.llm import errors, port, transport
+from asi_evolve_jax.llm.port import Answer, Prompt, ProviderError, Usage
+
+_FILTERS = frozenset({"content_filter", "safety"})
+
+
+class OpenAICompatible:
+  """A port.Provider."""
+
+  def __init__(
+    self, base_url: str, key: str, *, output_tokens: int, temperature: float
+  ):
+    """
+    Args:
+      base_url: up to and without "/chat/completions".
+      key: sent as a bearer token; "": none is sent.
+      output_tokens: most that a reply may have.
+      temperature: of the draws.
+    """
+    self._url = f"{base_url.rstrip('/')}/chat/completions"
+    self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+    self._output_tokens = output_tokens
+    self._temperature = temperature
+    self._client = transport.client()
+
+  def send(
+    self,
+    prompt: Prompt,
+    model: str,
+    *,
+    thinking: int | None,
+    timeout_s: float,
+  ) -> Answer:
+    """See port.Provider; servers of this kind have no thinking budget."""
+    del thinking
+    try:
+      response = self._client.post(
+        self._url,
+        json=self._body(prompt, model),
+        headers=self._headers,
+        timeout=timeout_s,
+      )
+      content = response.content
+    except transport.ERRORS as e:
+      raise transport.trouble(e) from None
+    try:
+      body = response.json()
+    except (ValueError, RecursionError):
+      body = None
+    if response.status_code != 200:
+      told = content[:2000].decode(errors="replace") if body is None else body
+      raise errors.of_status(
+        response.status_code,
+        errors.message_of(told),
+        response.headers.get("retry-after"),
+        body,
+      )
+    try:
+      return _answer(body)
+    except (TypeError, KeyError, AttributeError, ValueError) as e:
+      raise ProviderError(
+        f"the reply is not in the API's format: {type(e).__name__}: {e}",
+        status=port.INVALID,
+        billed=True,
+      ) from None
+
+  def _body(self, prompt: Prompt, model: str) -> dict[str, Any]:
+    messages = [{"role": "user", "content": prompt.text}]
+    if prompt.system:
+      messages.insert(0, {"role": "system", "content": prompt.system})
+    body: dict[str, Any] = {
+      "model": model,
+      "messages": messages,
+      "temperature": self._temperature,
+      "max_tokens": self._output_tokens,
+    }
+    if prompt.schema:
+      body["response_format"] = {
+        "type": "json_schema",
+        "json_schema": {"name": "reply", "schema": dict(prompt.schema)},
+      }
+    return body
+
+
+def _answer(body: Any) -> Answer:
+  usage = _usage(body.get("usage"))
+  choices = body.get("choices")
+  if not choices:
+    return Answer(port.EMPTY, "", usage, "the reply has no choice")
+  message, reason = choices[0]["message"], choices[0].get("finish_reason")
+  text = message.get("content") or ""
+  if not isinstance(text, str):
+    raise TypeError("the content is no text")
+  if reason == "length":
+    why = "the reply ran into config.models.output_tokens"
+    return Answer(port.CUT, text, usage, why)
+  if reason in _FILTERS or message.get("refusal"):
+    why = f"the reply was blocked: {message.get('refusal') or reason}"
+    return Answer(port.BLOCKED, text, usage, why)
+  if not text:
+    return Answer(port.EMPTY, "", usage, "the choice has no text")
+  return Answer(port.OK, text, usage)
+
+
+def _usage(usage: Any) -> Usage | None:
+  if not isinstance(usage, Mapping):
+    return None
+  return Usage(
+    prompt=int(usage.get("prompt_tokens") or 0),
+    output=int(usage.get("completion_tokens") or 0),
+  )

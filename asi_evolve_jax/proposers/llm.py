@@ -1,0 +1,289 @@
+"""The Researcher's hand with a language model.
+
+A Proposal takes a few turns. The model writes a whole Program or edits of the
+parent; what cannot be used goes back with the reason. Edits that cannot be
+made go back once as edits, then the whole Program is asked for. What is known
+or much like something known goes back as well, before anything is computed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from asi_evolve_jax.llm import port
+from asi_evolve_jax.llm.client import CHARS_PER_TOKEN
+from asi_evolve_jax.llm.port import Completion, Credit, Model, Prompt
+from asi_evolve_jax.programs.source import program_id
+from asi_evolve_jax.proposers import prompting, replies
+from asi_evolve_jax.proposers.base import (
+  Briefing,
+  Context,
+  Draft,
+  Exhausted,
+  Rejection,
+)
+from asi_evolve_jax.proposers.edits import EditError
+from asi_evolve_jax.proposers.novelty import Novelty
+from asi_evolve_jax.proposers.replies import ReplyError, Written
+from asi_evolve_jax.settings import ModelSettings
+
+log = logging.getLogger(__name__)
+
+ROLE = "researcher"
+JUDGE = "judge"
+PREFIX = "llm:"  # of authors
+_SHOWN_REPLY = 20_000  # characters of a reply that goes back
+# Of the model's context, for the material: the rest is for the reply that
+# goes back. Halved each time that the provider finds the prompt too long.
+_SHARE = 0.6
+_LEAST_SHARE = 0.1
+
+
+class LanguageModel:
+  """A Proposer that asks a Model."""
+
+  reads = True
+
+  def __init__(self, model: Model, settings: ModelSettings):
+    self._model = model
+    self._most_chars = settings.context_tokens * CHARS_PER_TOKEN
+    self._novelty = Novelty()
+
+  def propose(self, context: Context) -> Draft:
+    """See proposers.base.Proposer."""
+    whole = context.rng.random() >= context.settings.edits
+    briefing = _briefing(context)
+    task = prompting.template(
+      "full" if whole else "edit",
+      metric=briefing.metric,
+      max_chars=context.settings.max_chars,
+    )
+    ask = _Ask(
+      "propose" if whole else "edit",
+      task,
+      replies.FULL if whole else replies.EDITS,
+    )
+    return self._write(context, ask, operator="write" if whole else "edit")
+
+  def repair(self, context: Context, rejection: Rejection) -> Draft:
+    """See proposers.base.Proposer."""
+    task = prompting.template(
+      "repair", gate=rejection.gate, message=rejection.message
+    )
+    ask = _Ask("mend", task, replies.EDITS)
+    return self._write(context, ask, operator="repair")
+
+  def _write(self, context: Context, ask: _Ask, operator: str) -> Draft:
+    why = self._model.unready()
+    if why:
+      raise Exhausted(f"no model answers: {why}")
+    name, choice = self._model.choose(
+      _by_model(context.credits), context.rng.random()
+    )
+    session = _Session(self._model, name, context, self._most_chars)
+    for _ in range(context.settings.turns):
+      completion = session.ask(ask)
+      try:
+        written = _read(completion, context)
+        problem = self._known(session, written)
+        if not problem:
+          return _draft(context, written, name, choice, operator, session.cost)
+      except EditError as e:
+        ask = ask.rewrite(completion, str(e), context) if ask.again else (
+          ask.repeat(completion, str(e))
+        )
+        continue
+      except ReplyError as e:
+        problem = str(e)
+      ask = ask.repeat(completion, problem)
+    raise Exhausted(
+      f"{name} wrote nothing usable in {context.settings.turns} turns"
+    )
+
+  def _known(self, session: _Session, written: Written) -> str:
+    """Returns why a Program is not new, for its author, or ""."""
+    context = session.context
+    if context.known(program_id(written.source)):
+      return (
+        "this Program was proposed before, but for names, comments and layout: "
+        "propose something else"
+      )
+    archive = _briefing(context).archive()
+    nearest = self._novelty.nearest(written.source, written.motivation, archive)
+    grey, same = context.settings.novelty
+    if nearest is None or nearest.likeness < grey:
+      return ""
+    story = nearest.story
+    if nearest.likeness >= same:
+      return (
+        f"this is {story.name} again (likeness {nearest.likeness:.2f}), which "
+        f"was written because: {story.motivation}\nPropose something else."
+      )
+    verdict = session.judge(
+      prompting.template(
+        "judge",
+        old_name=story.name,
+        old_motivation=story.motivation,
+        old_source=story.source,
+        new_name=written.name,
+        new_motivation=written.motivation,
+        new_source=written.source,
+      )
+    )
+    # A judge that does not answer stops nobody: what is near is not the same.
+    if verdict.status != port.OK or verdict.data["new"]:
+      return ""
+    return (
+      f"this is too much like {story.name}, which was proposed before: "
+      f"{verdict.data['why']}\nPropose something else."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ask:
+  """What is asked now; `after` follows the task when a reply goes back."""
+
+  purpose: str
+  task: str
+  schema: Mapping[str, Any]
+  after: str = ""
+  again: bool = False  # edits went back once already
+
+  def repeat(self, completion: Completion, problem: str) -> _Ask:
+    after = prompting.template(
+      "again", reply=_shown(completion), problem=problem
+    )
+    return dataclasses.replace(
+      self, after=after, again=self.schema is replies.EDITS
+    )
+
+  def rewrite(
+    self, completion: Completion, problem: str, context: Context
+  ) -> _Ask:
+    after = prompting.template(
+      "rewrite",
+      reply=_shown(completion),
+      problem=problem,
+      max_chars=context.settings.max_chars,
+    )
+    return dataclasses.replace(
+      self, purpose=f"{self.purpose}-whole", schema=replies.FULL, after=after
+    )
+
+
+class _Session:
+  """The calls of one Proposal."""
+
+  def __init__(
+    self, model: Model, name: str, context: Context, most_chars: int
+  ):
+    self.context = context
+    self.cost = {"calls": 0.0, "tokens": 0.0, "money": 0.0}
+    self._model = model
+    self._name = name
+    self._most_chars = most_chars
+    self._share = _SHARE
+
+  def ask(self, ask: _Ask) -> Completion:
+    """Returns an answer that is OK, CUT or INVALID.
+
+    Raises:
+      Exhausted: if there is none.
+    """
+    briefing = _briefing(self.context)
+    pieces = prompting.material(self.context, briefing)
+    while True:
+      room = int(self._share * self._most_chars) - len(ask.task)
+      text = prompting.fit(pieces, room)
+      completion = self._complete(
+        Prompt(
+          role=ROLE,
+          purpose=ask.purpose,
+          about=briefing.about,
+          system=prompting.template("system").strip(),
+          text=f"{text}\n\n{ask.task}{ask.after}",
+          schema=ask.schema,
+          model=self._name,
+        )
+      )
+      if completion.status == port.TOO_LONG and self._share > _LEAST_SHARE:
+        self._share /= 2
+        continue
+      if completion.status in (port.OK, port.CUT, port.INVALID):
+        return completion
+      raise Exhausted(
+        f"{self._name}: {completion.status}: {completion.error or 'no reason'}"
+      )
+
+  def judge(self, text: str) -> Completion:
+    """Returns a verdict on novelty, whatever its status."""
+    return self._complete(
+      Prompt(
+        role=JUDGE,
+        purpose="judge",
+        about=_briefing(self.context).about,
+        text=text,
+        schema=replies.VERDICT,
+        model=self._name,
+      )
+    )
+
+  def _complete(self, prompt: Prompt) -> Completion:
+    completion = self._model.complete(prompt)
+    self.cost["calls"] += 1
+    for name in ("tokens", "money"):
+      self.cost[name] += completion.usage.get(name, 0.0)
+    return completion
+
+
+def _read(completion: Completion, context: Context) -> Written:
+  if completion.status != port.OK:
+    raise ReplyError(completion.error)
+  parent = _briefing(context).parent.source
+  return replies.read(completion.data, parent, context.settings.max_chars)
+
+
+def _draft(
+  context: Context,
+  written: Written,
+  model: str,
+  choice: dict[str, Any],
+  operator: str,
+  cost: dict[str, float],
+) -> Draft:
+  return Draft(
+    source=written.source,
+    genome=None,
+    name=written.name,
+    motivation=written.motivation,
+    operator=operator,
+    parents=(context.parent.program,),
+    knowledge=tuple(item.id for item in context.knowledge if item.text),
+    author=f"{PREFIX}{model}",
+    cost=cost,
+    choice=choice,
+  )
+
+
+def _briefing(context: Context) -> Briefing:
+  if context.briefing is None:
+    raise ValueError("a proposer that reads needs Context.briefing")
+  return context.briefing
+
+
+def _by_model(credits: Mapping[str, Credit]) -> dict[str, Credit]:
+  return {
+    author.removeprefix(PREFIX): credit
+    for author, credit in credits.items()
+    if author.startswith(PREFIX)
+  }
+
+
+def _shown(completion: Completion) -> str:
+  text = completion.text
+  if len(text) <= _SHOWN_REPLY:
+    return text
+  return f"{text[:_SHOWN_REPLY]}\n[... {len(text) - _SHOWN_REPLY} more]"

@@ -1,0 +1,138 @@
+"""Who proposes: one proposer, or several that share a run.
+
+Among several a bandit decides who is next, by improvement per Proposal
+(roles/credit.py). A language model that cannot answer is stood in for by the
+symbolic proposer: the round goes on, and its record says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from asi_evolve_jax.llm import bandit
+from asi_evolve_jax.llm.port import Credit
+from asi_evolve_jax.proposers.base import (
+  Context,
+  Draft,
+  Exhausted,
+  Proposer,
+  Rejection,
+)
+from asi_evolve_jax.proposers.llm import PREFIX
+
+log = logging.getLogger(__name__)
+
+LLM = "llm"
+
+
+class Team:
+  """Proposers by name, and who stands in for those that read."""
+
+  def __init__(
+    self,
+    members: Mapping[str, Proposer],
+    *,
+    stand_in: str = "",
+    stands: Proposer | None = None,
+    exploration: float = 0.0,
+  ):
+    """
+    Args:
+      members: name -> proposer; the bandit's arms, where there are several.
+      stand_in: name of who stands in for a member that has nothing; "": none.
+      stands: that proposer.
+      exploration: of the bandit.
+    """
+    self._members = dict(members)
+    self._stand_in = stand_in
+    self._stands = stands
+    self._exploration = exploration
+
+  @property
+  def chooses(self) -> bool:
+    """Whether Context.credits are looked at."""
+    return len(self._members) > 1 or LLM in self._members
+
+  @property
+  def name(self) -> str:
+    """Names of its members, for people."""
+    return " and ".join(self._members)
+
+  def pick(self, credits: Mapping[str, Credit]) -> tuple[str, dict[str, Any]]:
+    """Returns whose turn it is, and what spoke for each.
+
+    Args:
+      credits: author -> what its Proposals have brought.
+    """
+    if len(self._members) == 1:
+      return next(iter(self._members)), {}
+    arms = {name: _of(name, credits) for name in self._members}
+    name, bounds = bandit.pick(arms, self._exploration, per_money=False)
+    return name, {"proposer": name, "proposers": bounds}
+
+  def reads(self, name: str) -> bool:
+    """Whether `name` needs a Briefing, and edits sources."""
+    return self._members[name].reads
+
+  def propose(
+    self, name: str, context: Context, choice: Mapping[str, Any]
+  ) -> Draft:
+    """Returns a Draft by `name`, or by who stands in.
+
+    Raises:
+      Exhausted: if neither has one.
+    """
+    try:
+      draft = self._members[name].propose(context)
+    except Exhausted as error:
+      if self._stands is None or name == self._stand_in:
+        raise
+      log.warning("%s: %s; %s stands in", name, error, self._stand_in)
+      draft = self._stands.propose(context)
+      name, choice = self._stand_in, {"instead_of": name, "why": str(error)}
+    return dataclasses.replace(
+      draft, author=draft.author or name, choice={**choice, **draft.choice}
+    )
+
+  def mender(self, author: str, has_genome: bool) -> str:
+    """Returns who repairs a Program: its author's proposer if it can."""
+    readers = [n for n, member in self._members.items() if member.reads]
+    others = [n for n in self._members if n not in readers]
+    if readers and (author.startswith(PREFIX) or not has_genome):
+      return readers[0]
+    return (others or readers)[0]
+
+  def repair(
+    self, name: str, context: Context, rejection: Rejection
+  ) -> Draft:
+    """Returns a repair by `name`, or by who stands in.
+
+    Raises:
+      Exhausted: if neither has one.
+    """
+    try:
+      draft = self._members[name].repair(context, rejection)
+    except Exhausted as error:
+      if self._stands is None or name == self._stand_in:
+        raise
+      log.warning("%s: %s; %s stands in", name, error, self._stand_in)
+      draft = self._stands.repair(context, rejection)
+      name = self._stand_in
+    return dataclasses.replace(draft, author=draft.author or name)
+
+
+def _of(name: str, credits: Mapping[str, Credit]) -> Credit:
+  """Returns the credit of a proposer: of all its models, if it has any."""
+  mine = [
+    credit
+    for author, credit in credits.items()
+    if author == name or (name == LLM and author.startswith(PREFIX))
+  ]
+  return Credit(
+    proposals=sum(c.proposals for c in mine),
+    improvement=sum(c.improvement for c in mine),
+    money=sum(c.money for c in mine),
+  )
