@@ -184,6 +184,11 @@ class Budget:
       f"{max(room[name], 0.0):.4g} left is less than what would come next"
     )
 
+  def left(self, *names: str) -> Costs:
+    """Returns what may still be spent of those budgets that have a limit."""
+    room = self._room()
+    return {name: room[name] for name in names if name in room}
+
   def out_of_time(self) -> bool:
     """Whether the search must stop at once, for verify to have its time."""
     return self._room().get("wall_s", 1.0) <= 0
