@@ -58,7 +58,10 @@ def find(model: str, given: Mapping[str, Any]) -> Price:
       f"{table['currency']} a million tokens (0 for a model of your own). "
       f"Known as of {table['as_of']}: {', '.join(sorted(table['models']))}."
     )
-  numbers = {"long_input": entry.get("input"), "long_output": entry.get("output")}
+  numbers = {
+    "long_input": entry.get("input"),
+    "long_output": entry.get("output"),
+  }
   numbers |= dict(entry)
   for name in _NAMES:
     value = numbers.get(name)

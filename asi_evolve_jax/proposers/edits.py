@@ -52,8 +52,8 @@ def _one(
     )
   if not found:
     raise EditError(
-      f"edit {number}: its search text is not in the source{_near(lines, search)}"
-      "\n" + _quoted(search)
+      f"edit {number}: its search text is not in the source"
+      f"{_near(lines, search)}\n{_quoted(search)}"
     )
   at = found[0]
   return [*lines[:at], *replace, *lines[at + count :]]

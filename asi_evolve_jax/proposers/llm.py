@@ -84,20 +84,24 @@ class LanguageModel:
       _by_model(context.credits), context.rng.random()
     )
     session = _Session(self._model, name, context, self._most_chars)
+    failed_edits = 0
     for _ in range(context.settings.turns):
       completion = session.ask(ask)
       try:
         written = _read(completion, context)
-        problem = self._known(session, written)
-        if not problem:
-          return _draft(context, written, name, choice, operator, session.cost)
       except EditError as e:
-        ask = ask.rewrite(completion, str(e), context) if ask.again else (
-          ask.repeat(completion, str(e))
-        )
+        failed_edits += 1
+        if failed_edits > 1:
+          ask = ask.rewrite(completion, str(e), context)
+        else:
+          ask = ask.repeat(completion, str(e))
         continue
       except ReplyError as e:
-        problem = str(e)
+        ask = ask.repeat(completion, str(e))
+        continue
+      problem = self._known(session, written)
+      if not problem:
+        return _draft(context, written, name, choice, operator, session.cost)
       ask = ask.repeat(completion, problem)
     raise Exhausted(
       f"{name} wrote nothing usable in {context.settings.turns} turns"
@@ -150,15 +154,12 @@ class _Ask:
   task: str
   schema: Mapping[str, Any]
   after: str = ""
-  again: bool = False  # edits went back once already
 
   def repeat(self, completion: Completion, problem: str) -> _Ask:
     after = prompting.template(
       "again", reply=_shown(completion), problem=problem
     )
-    return dataclasses.replace(
-      self, after=after, again=self.schema is replies.EDITS
-    )
+    return dataclasses.replace(self, after=after)
 
   def rewrite(
     self, completion: Completion, problem: str, context: Context

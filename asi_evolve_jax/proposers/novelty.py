@@ -93,7 +93,9 @@ def _table(counts: list[Counter[int]]) -> scipy.sparse.csr_matrix:
   )
   columns = np.fromiter((k for c in counts for k in c), np.int64)
   # A run said ten times is not ten times as telling.
-  values = 1 + np.log(np.fromiter((v for c in counts for v in c.values()), float))
+  values = 1 + np.log(
+    np.fromiter((v for c in counts for v in c.values()), float)
+  )
   return scipy.sparse.csr_matrix(
     (values, (rows, columns)), shape=(len(counts), _WIDTH)
   )

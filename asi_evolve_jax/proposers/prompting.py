@@ -42,7 +42,9 @@ def material(context: Context, briefing: Briefing) -> list[Piece]:
     Piece(2, _effects(context)),
   ]
   pieces += [
-    Piece(3 + i, f"# From the literature and this run: {item.title}\n\n{item.text}")
+    Piece(
+      3 + i, f"# From the literature and this run: {item.title}\n\n{item.text}"
+    )
     for i, item in enumerate(context.knowledge)
     if item.text
   ]
@@ -96,7 +98,9 @@ def _source(title: str, story: Story) -> str:
 
 
 def _analysis(story: Story) -> str:
-  return f"# Analysis of {story.name}\n\n{story.analysis}" if story.analysis else ""
+  return (
+    f"# Analysis of {story.name}\n\n{story.analysis}" if story.analysis else ""
+  )
 
 
 def _guidance(context: Context) -> str:

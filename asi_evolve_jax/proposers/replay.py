@@ -44,9 +44,7 @@ class Replay:
       for p in proposals
       if p.author != BASELINE and p.operator not in (REPAIR, IMPORT)
     ]
-    self._repairs = {
-      p.parents[0]: p for p in proposals if p.operator == REPAIR
-    }
+    self._repairs = {p.parents[0]: p for p in proposals if p.operator == REPAIR}
     if not self._rounds:
       raise SettingsError(
         f"config.llm replays {url!r}, where nothing was proposed: give the "

@@ -57,6 +57,11 @@ class Team:
     return len(self._members) > 1 or LLM in self._members
 
   @property
+  def waits(self) -> bool:
+    """Whether a Proposal may take minutes, of waiting and not of work."""
+    return any(member.reads for member in self._members.values())
+
+  @property
   def name(self) -> str:
     """Names of its members, for people."""
     return " and ".join(self._members)
@@ -105,9 +110,7 @@ class Team:
       return readers[0]
     return (others or readers)[0]
 
-  def repair(
-    self, name: str, context: Context, rejection: Rejection
-  ) -> Draft:
+  def repair(self, name: str, context: Context, rejection: Rejection) -> Draft:
     """Returns a repair by `name`, or by who stands in.
 
     Raises:

@@ -124,7 +124,8 @@ class Proposal(Record):
   name: str  # short, for tables: "deltanet", "gdn+vector-decay"
   author: str  # "baseline", "symbolic", "random", "llm:<model>"
   round: int  # 0 for baselines, then 1, 2, ...
-  # "baseline", "sample", "mutate", "crossover", "repair" (of its parent, which
+  # "baseline"; "sample", "mutate", "crossover" of genomes; "write" (whole),
+  # "edit" of sources by a model; "repair" (of its parent, which
   # a gate rejected; it belongs to that one's round), "import" (round 0).
   operator: str
   motivation: str

@@ -71,7 +71,7 @@ def _measured(track: Track, result: Result) -> str:
   figures = []
   for metric in track.metrics():
     values = [m[metric.name] for m in result.metrics if metric.name in m]
-    if values and metric.name != track.final_metric.name:
+    if values:
       mean = math.fsum(values) / len(values)
       figures.append(f"{metric.name} {mean:.6g} {metric.unit}".strip())
   seeds = ", ".join(map(str, result.seeds))

@@ -7,24 +7,26 @@ import logging
 import os
 import random
 import time
+from collections.abc import Sequence
+from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 from asi_evolve_jax.evaluation.budget import Budget, rounds
+from asi_evolve_jax.evaluation.limits import secret_values
+from asi_evolve_jax.llm.connect import connect
+from asi_evolve_jax.llm.port import Credit
 from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.proposers.base import (
   Context,
   Draft,
   Exhausted,
   Guidance,
-  Knowledge,
-  Known,
 )
-from asi_evolve_jax.proposers.registry import make_proposer
+from asi_evolve_jax.proposers.registry import announce, make_team
 from asi_evolve_jax.records import Records, View
 from asi_evolve_jax.records.schema import (
   REPAIR,
-  Analysis,
-  Insight,
   Milestone,
   Program,
   Proposal,
@@ -33,19 +35,28 @@ from asi_evolve_jax.records.schema import (
   Task,
 )
 from asi_evolve_jax.roles import repair, seeding
-from asi_evolve_jax.roles.cognition import insight_item
+from asi_evolve_jax.roles.calls import CallBook
+from asi_evolve_jax.roles.contexts import Contexts
+from asi_evolve_jax.roles.credit import credits
 from asi_evolve_jax.roles.repair import Rejections
 from asi_evolve_jax.search.samplers import make_sampler
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Track
-from cognition.index import Index
-from cognition.item import load_items
 
 log = logging.getLogger(__name__)
 
 BASELINE_PRIORITY = 100
 # With fewer scored Programs at a rung there is nothing to choose from there.
 _LEAST_SCORED = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class _Turn:
+  """Whose turn a round is, what spoke for that, and what it starts from."""
+
+  name: str
+  choice: dict[str, Any]
+  context: Context
 
 
 class Researcher:
@@ -70,12 +81,11 @@ class Researcher:
     self._track = track
     self.view = View(track.metric.name, track.metric.direction)
     self._cursor = None
-    self._proposer = make_proposer(settings.researcher.proposer)
-    wanted = settings.researcher.knowledge > 0
-    items = load_items(items_dir, track=settings.track) if wanted else []
-    self._index = Index(items)
-    # Later Analyses replace earlier figures of the same feature.
-    self._effects: dict[str, tuple[float, float, float, int]] = {}
+    book = CallBook(records, self.view, settings)
+    model = connect(settings, book, secret_values())
+    self._team = make_team(settings, model)
+    log.info("%s", announce(settings) or f"{self._team.name} proposes")
+    self._contexts = Contexts(self.view, settings, track, items_dir)
     # Naming a Program parses it: once, not at every look.
     self._baselines = [(program_id(b.source), b) for b in track.baselines()]
     self._rejections = Rejections(track.space, self.view)
@@ -112,16 +122,8 @@ class Researcher:
       elif isinstance(record, Proposal) and record.operator == REPAIR:
         if not self._has_task(record.program):
           self._lacking[record.program] = record
-      elif isinstance(record, Insight):
-        self._index.add(insight_item(record))
-      elif isinstance(record, Analysis):
-        for effect in record.effects:
-          self._effects[effect["feature"]] = (
-            effect["effect"],
-            effect["low"],
-            effect["high"],
-            effect["n"],
-          )
+      else:
+        self._contexts.learn(record)
 
   def _first_task(self, program: str, by: str, priority: int) -> Task:
     rung = self._settings.ladder[0]
@@ -184,15 +186,46 @@ class Researcher:
       return False
     budget = Budget(self.view, self._settings, time.time())
     wanted = budget.rounds_left(wanted)
+    if self._team.waits:
+      return self._propose_together(rung, proposed + 1, wanted)
     records: list[Record] = []
     written: set[str] = set()
-    for offset in range(wanted):
-      draft_records = self._draft(rung, proposed + offset + 1, written)
-      if not draft_records:
+    for number in range(proposed + 1, proposed + 1 + wanted):
+      turn = self._turn(rung, number, written)
+      draft = self._ask(turn)
+      if draft is None:
         break
-      records += draft_records
+      drafted = self._drafted(turn, draft, number)
+      written.add(drafted[0].id)
+      records += drafted
       # The next parent of this batch is chosen knowing about this one.
-      self.view.update(draft_records)
+      self.view.update(drafted)
+    if records:
+      self._commit(records)
+    return bool(records)
+
+  def _propose_together(self, rung: str, first: int, wanted: int) -> bool:
+    """Asks for several Proposals at once, where an answer takes its time."""
+    turns: list[_Turn] = []
+    written: set[str] = set()
+    for number in range(
+      first, first + min(wanted, self._settings.models.parallel)
+    ):
+      turn = self._turn(rung, number, written, turns)
+      turns.append(turn)
+      # As its Proposal will: the next one takes another parent.
+      self.view.visits[turn.context.parent.program] += 1
+    with futures.ThreadPoolExecutor(max(1, len(turns))) as pool:
+      drafts = list(pool.map(self._ask, turns))
+    for turn in turns:
+      self.view.visits[turn.context.parent.program] -= 1
+    records: list[Record] = []
+    for turn, draft in zip(turns, drafts, strict=True):
+      if draft is None or program_id(draft.source) in written:
+        continue
+      drafted = self._drafted(turn, draft, first + len(written))
+      written.add(drafted[0].id)
+      records += drafted
     if records:
       self._commit(records)
     return bool(records)
@@ -226,10 +259,18 @@ class Researcher:
     rejected = self.view.proposal_of[result.program]
     query = f"{rejection.gate}: {rejection.message}"
     rng = random.Random(f"{self._settings.seed}/repair/{result.program}")
-    parent = self._known(result.program, result.rung)
-    context = self._context(parent, (), query, rng, set())
+    parent = self._contexts.known(result.program, result.rung)
+    name = self._team.mender(rejected.author, parent.genome is not None)
+    context = self._contexts.make(
+      parent,
+      (),
+      rng,
+      about=f"repair of {result.program[:12]}",
+      query=query,
+      reads=self._team.reads(name),
+    )
     try:
-      draft = self._proposer.repair(context, rejection)
+      draft = self._team.repair(name, context, rejection)
     except Exhausted as error:
       log.warning("no repair of %s: %s", rejected.name, error)
       name = f"no-repair/{result.program}"
@@ -255,33 +296,75 @@ class Researcher:
         return rung.name
     return None
 
-  def _draft(
-    self, rung: str, round_number: int, written: set[str]
-  ) -> list[Record]:
+  def _turn(
+    self,
+    rung: str,
+    round_number: int,
+    written: set[str],
+    before: Sequence[_Turn] = (),
+  ) -> _Turn:
+    """Returns whose turn a round is, and with what.
+
+    Args:
+      rung: where parents are chosen.
+      round_number: its number.
+      written: ids of Programs of this batch.
+      before: turns that are taken at the same time.
+    """
     # One generator a round: a restart does not change what follows.
     rng = random.Random(f"{self._settings.seed}/{round_number}")
+    earned = self._credits(before) if self._team.chooses else {}
+    name, choice = self._team.pick(earned)
+    pinned = self._contexts.pinned()
+    if pinned and not self._contexts.has_genome(pinned):
+      name = self._team.mender("", has_genome=False)
+    reads = self._team.reads(name)
     sampler = make_sampler(self._settings.sampler, rng)
-    sample = sampler.sample(self.view, rung, can_edit=self._has_genome)
-    pinned = self._pinned()
-    parent = self._known(pinned or sample.parent, rung)
-    references = tuple(
-      self._known(r, rung) for r in sample.references if r != pinned
+    sample = sampler.sample(
+      self.view,
+      rung,
+      can_edit=lambda p: reads or self._contexts.has_genome(p),
     )
-    context = self._context(
-      parent, references, self._query(parent.program), rng, written
+    context = self._contexts.make(
+      self._contexts.known(pinned or sample.parent, rung),
+      tuple(
+        self._contexts.known(r, rung) for r in sample.references if r != pinned
+      ),
+      rng,
+      about=f"round {round_number}",
+      written=written,
+      round_number=round_number,
+      credits=earned,
+      reads=reads,
     )
     if pinned:
       # A sample of the whole space would not come from the pinned parent.
       context = dataclasses.replace(
         context, settings=dataclasses.replace(context.settings, fresh=0.0)
       )
+    return _Turn(name, choice, context)
+
+  def _credits(self, before: Sequence[_Turn]) -> dict[str, Credit]:
+    """Returns the credit of all authors, with turns that are open."""
+    earned = credits(self.view, self._settings.ladder, self._track.metric)
+    for turn in before:
+      mine = earned.get(turn.name, Credit())
+      earned[turn.name] = dataclasses.replace(
+        mine, proposals=mine.proposals + 1
+      )
+    return earned
+
+  def _ask(self, turn: _Turn) -> Draft | None:
     try:
-      draft = self._proposer.propose(context)
+      return self._team.propose(turn.name, turn.context, turn.choice)
     except Exhausted as error:
-      log.warning("round %d: %s", round_number, error)
-      return []
-    program, proposal = self._records_of(draft, context, round_number)
-    written.add(program.hash)
+      log.warning("round %d: %s", turn.context.round, error)
+      return None
+
+  def _drafted(
+    self, turn: _Turn, draft: Draft, round_number: int
+  ) -> list[Record]:
+    program, proposal = self._records_of(draft, turn.context, round_number)
     log.info("round %d: %s (%s)", round_number, draft.name, draft.operator)
     return [program, proposal, self._first_task(program.hash, self.name, 0)]
 
@@ -294,101 +377,22 @@ class Researcher:
       program=program,
       track=track,
       name=draft.name,
-      author=self._settings.researcher.proposer,
+      author=draft.author,
       round=round_number,
       operator=draft.operator,
       motivation=_with_words(draft.motivation, context.guidance),
       parents=draft.parents,
-      references=tuple(known.program for known in context.references),
+      references=tuple(known.program for known in context.references)
+      if draft.references is None
+      else draft.references,
       genome=draft.genome,
       changes=draft.changes,
       knowledge=(*draft.knowledge, *(word.id for word in context.guidance)),
       seen=self._cursor.position if self._cursor else "",
+      cost=draft.cost,
+      choice=draft.choice,
     )
     return Program(hash=program, track=track, source=draft.source), proposal
-
-  def _has_genome(self, program: str) -> bool:
-    return self.view.proposal_of[program].genome is not None
-
-  def _known(self, program: str, rung: str) -> Known:
-    proposal = self.view.proposal_of[program]
-    return Known(
-      program=program,
-      name=proposal.name,
-      genome=proposal.genome,
-      score=self.view.score(program, rung),
-    )
-
-  def _pinned(self) -> str:
-    """Returns the Program that people want edited, or ""."""
-    pin = self.view.steering.pinned
-    program = pin.arguments["program"] if pin is not None else ""
-    return "" if program in self.view.vetoed else program
-
-  def _context(
-    self,
-    parent: Known,
-    references: tuple[Known, ...],
-    query: str,
-    rng: random.Random,
-    written: set[str],
-  ) -> Context:
-    return Context(
-      space=self._track.space,
-      parent=parent,
-      references=references,
-      knowledge=self._retrieve(query),
-      effects=self._effects if self._settings.researcher.use_effects else {},
-      known=lambda p: p in self.view.programs or p in written,
-      rng=rng,
-      settings=self._settings.researcher,
-      guidance=self._guidance(),
-    )
-
-  def _guidance(self) -> tuple[Guidance, ...]:
-    steering = self.view.steering
-    prefer, avoid = steering.wanted()
-    words = []
-    for steer in steering.guidance:
-      said = steer.arguments
-      word = Guidance(
-        id=steer.key,
-        by=steer.by,
-        text=said["text"],
-        prefer=tuple(n for n, by in prefer.items() if by is steer),
-        avoid=tuple(n for n, by in avoid.items() if by is steer),
-      )
-      replaced = not (word.prefer or word.avoid)
-      if not (replaced and (said["prefer"] or said["avoid"])):
-        words.append(word)
-    return tuple(words)
-
-  def _query(self, parent: str) -> str:
-    """Returns what to look up before editing `parent`."""
-    analyses = self.view.analyses_of.get(parent, [])
-    proposal = self.view.proposal_of[parent]
-    # At round 0 nothing is analysed yet: the brief still says what matters.
-    return (
-      analyses[-1].text
-      if analyses
-      else f"{proposal.motivation}\n{self._track.brief}"
-    )
-
-  def _retrieve(self, query: str) -> tuple[Knowledge, ...]:
-    wanted = self._settings.researcher.knowledge
-    if not wanted:
-      return ()
-    words = [word.text for word in self._guidance()]
-    return tuple(
-      Knowledge(
-        id=hit.item.id,
-        title=hit.item.title,
-        suggests=hit.item.suggests,
-        warns=hit.item.warns,
-        weight=hit.score,
-      )
-      for hit in self._index.search("\n".join([*words, query]), wanted)
-    )
 
   def _commit(self, records: list[Record]) -> None:
     self._records.put(*records)

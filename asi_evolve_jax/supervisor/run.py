@@ -9,7 +9,7 @@ from typing import Any
 
 from asi_evolve_jax.evaluation import machine
 from asi_evolve_jax.evaluation.suites import check_suites
-from asi_evolve_jax.proposers.registry import make_proposer
+from asi_evolve_jax.proposers import registry as proposers
 from asi_evolve_jax.records import Records
 from asi_evolve_jax.records.schema import Run
 from asi_evolve_jax.roles import seeding
@@ -76,7 +76,7 @@ def settings_from(config: Any) -> RunSettings:
       raise SettingsError(f"config.{name} cannot be negative, got {value}.")
   check_settings(settings)
   check_suites(settings)
-  make_proposer(settings.researcher.proposer)
+  proposers.check(settings)
   make_sampler(settings.sampler, random.Random(0))
   return settings
 

@@ -14,6 +14,7 @@ import time
 import uuid
 from pathlib import Path
 
+from asi_evolve_jax.proposers.registry import announce
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import Milestone, Result
 from asi_evolve_jax.reporting.report import write_report
@@ -74,6 +75,9 @@ class Supervisor:
       for name, keeps_keys in _ROLES:
         processes.add(name, keeps_keys=keeps_keys)
       with live:
+        line = announce(run.settings)
+        if line:
+          live.say(line)
         code = self._loop(processes, live)
     except RoleFailed as error:
       log.error("%s", error)
