@@ -38,6 +38,10 @@ def get_config(variant: str = "cpu") -> ml_collections.ConfigDict:
   config.approve_above = {"device_s": 0.0, "flops": 0.0}  # 0: never asks
   config.seed_from = {"records": "", "best": 4}  # an archive or a URL
   config.durable = True
+  # Whom proposers "auto", "mixed" and "llm" ask: gemini, vertex, openai:<URL>;
+  # replay:<URL of records> proposes what was proposed there.
+  config.llm = "gemini"
+  config.models = {"names": ("gemini-3.5-flash",), "parallel": 2}
   config.track_options = {
     "corpus": {"name": "mix-v1", "slice_mb": 0.0},
     "model": {"dim": 128, "layers": 4, "heads": 4, "mlp_ratio": 4.0},

@@ -36,6 +36,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.approve_above = {"device_s": 0.0, "flops": 0.0}  # 0: never asks
   config.seed_from = {"records": "", "best": 4}  # an archive or a URL
   config.durable = True
+  # Whom proposers "auto", "mixed" and "llm" ask: gemini, vertex, openai:<URL>;
+  # replay:<URL of records> proposes what was proposed there.
+  config.llm = "gemini"
+  config.models = {"names": ("gemini-3.5-flash",), "parallel": 2}
   config.track_options = {"circles": 26}
   # A packing that one seed finds is found: one seed a rung, so that the score
   # is that packing's. How often a Program finds it, `verify` says.

@@ -30,11 +30,15 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     "device_s": 0.0,
     "flops": 0.0,
     "tokens": 0.0,
-    "money": 0.0,
+    "money": 2.0,  # what a language model may cost, if there is a key
   }
   config.approve_above = {"device_s": 0.0, "flops": 0.0}  # 0: never asks
   config.seed_from = {"records": "", "best": 4}  # an archive or a URL
   config.durable = True
+  # Whom proposers "auto", "mixed" and "llm" ask: gemini, vertex, openai:<URL>;
+  # replay:<URL of records> proposes what was proposed there.
+  config.llm = "gemini"
+  config.models = {"names": ("gemini-3.5-flash",), "parallel": 2}
   config.track_options = {
     # Speeches and an encyclopaedia: quick to fetch, and prose alone is easier
     # for so small a model than the whole mixture.
@@ -87,7 +91,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
       },
     },
   }
-  config.researcher = {"proposer": "symbolic", "queue": 1, "knowledge": 4}
+  config.researcher = {"proposer": "auto", "queue": 1, "knowledge": 4}
   config.sampler = {"name": "ucb1"}
   config.workers = {"count": 0, "memory_gb": 6.0, "sandbox": "auto"}
   if variant == "smoke":
@@ -97,6 +101,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 def _smoke(config: ml_collections.ConfigDict) -> None:
   config.name = "quickstart-smoke"
+  config.researcher.proposer = "symbolic"  # with a key as without
   config.rounds = 2
   config.durable = False
   config.track_options = {

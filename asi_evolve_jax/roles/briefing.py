@@ -70,6 +70,8 @@ def _measured(track: Track, result: Result) -> str:
     return f"- {result.rung}: {result.status}: {why}"
   figures = []
   for metric in track.metrics():
+    if metric.name == track.final_metric.name != track.metric.name:
+      continue
     values = [m[metric.name] for m in result.metrics if metric.name in m]
     if values:
       mean = math.fsum(values) / len(values)

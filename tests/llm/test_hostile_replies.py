@@ -1,0 +1,176 @@
+"""A thousand replies that nobody would send: each ends as a status."""
+
+import json
+import pathlib
+import random
+import sys
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from asi_evolve_jax.llm import port
+from asi_evolve_jax.llm.client import Client
+from asi_evolve_jax.programs.genome import Gene, Space
+from asi_evolve_jax.programs.source import program_id
+from asi_evolve_jax.proposers.base import Briefing, Context, Known, Story
+from asi_evolve_jax.proposers.registry import make_team
+from asi_evolve_jax.records.codec import encode
+from asi_evolve_jax.settings import ResearcherSettings
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import llm_kit
+from gemini_server import GeminiServer, error, reply
+
+PARENT = "def f(x):\n  return x\n\n\ndef g(x):\n  return x\n"
+
+
+class Knob(Space):
+  genes = (Gene("x", tuple(range(9)), 0),)
+
+  def render(self, genome):
+    return f"X = {genome['x']}\n"
+
+  def title(self, genome):
+    return f"x{genome['x']}"
+
+
+# Half a surrogate pair is text to JSON and none to UTF-8.
+_text = st.text(st.characters(), max_size=60) | st.sampled_from(
+  ["\ud800", "\0", "x = 1\n", PARENT, "(" * 300, "- " * 4000 + "1", "\x0c\r"]
+)
+_json = st.recursive(
+  st.none() | st.booleans() | st.integers() | st.floats() | _text,
+  lambda inner: (
+    st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+  ),
+  max_leaves=8,
+)
+_lines = st.sampled_from(["  return x", "def f(x):\n  return x", "", "y", "  "])
+_whole = st.fixed_dictionaries(
+  {"name": _text, "motivation": _text, "program": _text | _json}
+)
+_edits = st.fixed_dictionaries(
+  {
+    "name": _text,
+    "motivation": _text,
+    "edits": _json
+    | st.lists(
+      st.fixed_dictionaries({"search": _lines | _json, "replace": _text}),
+      max_size=3,
+    ),
+  }
+)
+_said = st.one_of(
+  _text,
+  _json.map(json.dumps),
+  _whole.map(json.dumps),
+  _edits.map(json.dumps),
+  _whole.map(lambda d: f"```json\n{json.dumps(d)}\n```"),
+)
+_finish = st.sampled_from(
+  ["STOP", "MAX_TOKENS", "SAFETY", "OTHER", "NEW_REASON", "", None, 7]
+)
+_count = st.integers(-(2**70), 2**70) | st.integers(0, 1000)
+_usage = st.none() | st.tuples(_count, _count, _count)
+_candidates = st.builds(
+  lambda text, finish, usage: reply(text, finish=finish, usage=usage),
+  _said,
+  _finish,
+  _usage,
+)
+_bodies = st.builds(
+  lambda candidates, feedback, usage: {
+    "body": {
+      "candidates": candidates,
+      "promptFeedback": feedback,
+      "usageMetadata": usage,
+    }
+  },
+  _json,
+  _json,
+  _json,
+)
+_errors = st.builds(
+  lambda code, body, wait: {
+    "code": code,
+    "body": body,
+    "headers": {"Retry-After": wait},
+  },
+  st.sampled_from([201, 204, 302, 400, 401, 404, 413, 418, 429, 500, 503, 599]),
+  _json | st.builds(lambda d: {"error": {"message": d, "details": [d]}}, _json),
+  st.sampled_from(["1", "-5", "nan", "1e400", "soon", ""]),
+)
+_hostile = st.one_of(
+  _candidates,
+  _candidates,
+  _bodies,
+  _errors,
+  st.binary(max_size=200).map(lambda raw: {"raw": raw}),
+  st.sampled_from([{"reset": True}, {"body": "half", "cut": True}]),
+  st.just(error(429, "later", headers={"Retry-After": "9" * 400})),
+)
+
+
+def _context(seed):
+  story = Story("p" * 32, "parent", PARENT, "A start.")
+  return Context(
+    space=Knob(),
+    parent=Known("p" * 32, "parent", None, 1.0),
+    references=(),
+    knowledge=(),
+    effects={},
+    known=lambda program: program == program_id(PARENT),
+    rng=random.Random(seed),
+    settings=ResearcherSettings(turns=2, max_chars=20_000),
+    briefing=Briefing("round 1", "", "loss", story, (), (), lambda: [story]),
+  )
+
+
+def test_no_reply_crashes_the_role_and_each_is_recorded():
+  seen = set()
+  with GeminiServer(reply("")) as server:
+    run = llm_kit.settings(server, tries=1)
+    first = llm_kit.client(server, tries=1)
+
+    @settings(
+      max_examples=1000,
+      deadline=None,
+      derandomize=True,
+      database=None,
+      suppress_health_check=list(HealthCheck),
+    )
+    @given(_hostile, _hostile, st.integers(0, 1))
+    def answer(one, two, seed):
+      server.script = [one, two]
+      server.requests.clear()
+      book = llm_kit.Book()
+      # A client that has seen nothing yet, on the same connection.
+      model = Client(
+        first._provider,
+        run.models,
+        first._prices,
+        book,
+        secrets=[llm_kit.KEY],
+        exploration=0.0,
+      )
+      team = make_team(run, model)
+      draft = team.propose("llm", _context(seed), {})
+      assert draft.author in ("llm:gemini-3.5-flash", "symbolic")
+      assert program_id(draft.source)
+      draft.source.encode()
+      draft.motivation.encode()
+      assert 0 < len(draft.name) <= 40
+      assert len(draft.source) <= 20_000
+      assert book.calls
+      for call in book.calls.values():
+        assert call.status in port.STATUSES
+        assert call.status == "ok" or call.error
+        assert 0 <= call.usage.get("money", 0.0) < 10
+        encode(call)
+        seen.add(call.status)
+
+    answer()
+  assert {"ok", "blocked", "empty", "cut", "invalid", "failed"} <= seen
+  assert "unavailable" in seen
