@@ -117,6 +117,17 @@ class ModelSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CognitionSettings:
+  """Which items of the Cognition Base a run may read.
+
+  The twelve items of circle packing tagged `paper-prior` name the target and
+  the method that reaches it: a run with them claims something else.
+  """
+
+  exclude: tuple[str, ...] = ("paper-prior",)  # tags or ids of items
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StopSettings:
   """Candidates of the search that fall behind a baseline stop early.
 
@@ -234,6 +245,7 @@ class RunSettings:
   llm: str = "gemini"
   models: ModelSettings = ModelSettings()
   researcher: ResearcherSettings = ResearcherSettings()
+  cognition: CognitionSettings = CognitionSettings()
   sampler: SamplerSettings = SamplerSettings()
   ladder: tuple[RungSettings, ...] = ()
   verify: VerifySettings = VerifySettings()

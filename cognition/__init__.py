@@ -2,13 +2,22 @@
 
 from cognition.index import Hit, Index, query, stats
 from cognition.item import ITEMS_DIR, CognitionError, Item, load_items
+from cognition.lint import Names, Problem, lint
+from cognition.retrievers import Bm25, Embeddings, HashedTfidf, Retriever
 
 __all__ = [
   "ITEMS_DIR",
+  "Bm25",
   "CognitionError",
+  "Embeddings",
+  "HashedTfidf",
   "Hit",
   "Index",
   "Item",
+  "Names",
+  "Problem",
+  "Retriever",
+  "lint",
   "load_items",
   "query",
   "stats",

@@ -13,6 +13,7 @@ triggers: [symptom that should make a reader think of this, ...]
 suggests: [gene=value, ...]
 warns: [gene=value, ...]
 effects: [size of one change and the setting it was measured in, ...]
+tags: [name, ...]        # what callers may leave out; see load_items
 ---
 Text for a person or a model to read.
 ```
@@ -26,7 +27,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import yaml
@@ -34,6 +35,7 @@ import yaml
 ITEMS_DIR = pathlib.Path(__file__).parent / "items"
 
 _FEATURE = re.compile(r"[a-z][a-z0-9_]*=[^\s=]+")
+_ARXIV = re.compile(r"\b\d{4}\.\d{4,5}\b")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -60,6 +62,8 @@ class Item:
     warns: features it speaks against.
     effects: sizes of single changes, with the setting they were seen in.
     text: the body.
+    tags: names by which callers leave items out.
+    weight: what a search multiplies its score with; 1 is full trust.
     series: items of one series replace one another in an Index.
     version: the larger one wins within a series.
   """
@@ -77,6 +81,8 @@ class Item:
   suggests: tuple[str, ...] = ()
   warns: tuple[str, ...] = ()
   effects: tuple[str, ...] = ()
+  tags: tuple[str, ...] = ()
+  weight: float = 1.0
   series: str = ""
   version: int = 0
 
@@ -84,6 +90,10 @@ class Item:
   def slot(self) -> str:
     """What an Index keeps one item of."""
     return self.series or self.id
+
+  def papers(self) -> tuple[str, ...]:
+    """Returns the arXiv numbers of its source."""
+    return tuple(_ARXIV.findall(self.source))
 
   def document(self) -> str:
     """Returns the text that retrieval matches.
@@ -119,6 +129,7 @@ _KEYS: dict[str, tuple[str, bool]] = {
   "suggests": ("features", False),
   "warns": ("features", False),
   "effects": ("texts", False),
+  "tags": ("texts", False),
 }
 
 
@@ -165,13 +176,16 @@ def parse_item(text: str, name: str, where: str) -> Item:
 
 
 def load_items(
-  folder: str | pathlib.Path = ITEMS_DIR, track: str | None = None
+  folder: str | pathlib.Path = ITEMS_DIR,
+  track: str | None = None,
+  exclude: Collection[str] = (),
 ) -> list[Item]:
   """Reads all `*.md` below `folder`, sorted by id.
 
   Args:
     folder: where the items are; sub-folders count.
     track: keep only items that serve this track.
+    exclude: tags and ids of items to leave out.
 
   Raises:
     CognitionError: if any item is malformed or two share an id.
@@ -198,7 +212,11 @@ def load_items(
       )
     items[item.id], files[item.id] = item, path
   kept = (items[name] for name in sorted(items))
-  return [item for item in kept if serves(item, track)]
+  return [
+    item
+    for item in kept
+    if serves(item, track) and not {item.id, *item.tags} & set(exclude)
+  ]
 
 
 def serves(item: Item, track: str | None) -> bool:

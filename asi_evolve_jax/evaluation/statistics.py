@@ -103,6 +103,31 @@ def paired_difference(
   return Paired(mean, low, high, float(2 * special.stdtr(x.size - 1, -abs(t))))
 
 
+def mean_difference(
+  one: Sequence[float], other: Sequence[float], level: float = 0.95
+) -> Interval:
+  """Returns the mean of `one` less that of `other`, unpaired.
+
+  The interval is Welch's, which lets the two spread differently; infinite
+  where either has fewer than two values.
+
+  Raises:
+    ValueError: if one is empty or holds a value that is not finite.
+  """
+  x, y = _finite(one), _finite(other)
+  mean = float(x.mean() - y.mean())
+  if min(x.size, y.size) < 2:
+    return Interval(mean, -math.inf, math.inf)
+  parts = [float(z.var(ddof=1)) / z.size for z in (x, y)]
+  if not sum(parts):
+    return Interval(mean, mean, mean)
+  squares = sum(
+    part**2 / (z.size - 1) for part, z in zip(parts, (x, y), strict=True)
+  )
+  half = _t(level, sum(parts) ** 2 / squares) * math.sqrt(sum(parts))
+  return Interval(mean, mean - half, mean + half)
+
+
 def sign_flip_p(differences: Sequence[float], draws: int = 20_000) -> float:
   """Returns the two-sided p value of the sign-flip test of a zero mean.
 

@@ -236,6 +236,9 @@ class Insight(Record):
   low: float = 0.0
   high: float = 0.0
   evidence: tuple[str, ...] = ()  # Analysis ids
+  # What retrieval multiplies its score with: halved each time that later
+  # evidence contradicted it, doubled when it held again, 1 at most.
+  weight: float = 1.0
 
   @property
   def id(self) -> str:

@@ -149,7 +149,9 @@ class CognitionRole:
       "values of this gene, other features equal."
     )
     before = _verdict(old) if old is not None else sign
+    weight = 1.0 if old is None else min(1.0, 2 * old.weight)
     if old is not None and before != sign:
+      weight = old.weight / 2
       was = {1: "help", -1: "hurt", 0: "be undecided"}[before]
       text += (
         f" This contradicts version {old.version}, which found it to {was} "
@@ -166,6 +168,7 @@ class CognitionRole:
       low=low,
       high=high,
       evidence=tuple(evidence),
+      weight=weight,
     )
 
   def _from_failures(self, analysis: Analysis) -> list[Insight]:
@@ -283,6 +286,7 @@ def insight_item(insight: Insight) -> Item:
     text=insight.text,
     suggests=insight.suggests,
     warns=insight.warns,
+    weight=insight.weight,
     series=f"insight-{insight.slug}",
     version=insight.version,
   )

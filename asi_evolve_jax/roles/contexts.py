@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 from asi_evolve_jax.llm.port import Credit
 from asi_evolve_jax.proposers.base import (
@@ -19,8 +18,9 @@ from asi_evolve_jax.roles import briefing
 from asi_evolve_jax.roles.cognition import insight_item
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Track
-from cognition.index import Index
-from cognition.item import load_items
+from cognition import Index
+
+_DOUBT = "Not compared with its source yet."
 
 
 class Contexts:
@@ -31,14 +31,12 @@ class Contexts:
     view: View,
     settings: RunSettings,
     track: Track,
-    items_dir: str | Path,
+    index: Index,
   ):
     self._view = view
     self._settings = settings
     self._track = track
-    wanted = settings.researcher.knowledge > 0
-    items = load_items(items_dir, track=settings.track) if wanted else []
-    self._index = Index(items)
+    self._index = index
     # Later Analyses replace earlier figures of the same feature.
     self._effects: dict[str, tuple[float, float, float, int]] = {}
 
@@ -167,7 +165,7 @@ class Contexts:
         suggests=hit.item.suggests,
         warns=hit.item.warns,
         weight=hit.score,
-        text=hit.item.text,
+        text=hit.item.text if hit.item.checked else f"{_DOUBT} {hit.item.text}",
       )
       for hit in self._index.search("\n".join([*words, query]), wanted)
     )

@@ -34,7 +34,7 @@ from asi_evolve_jax.records.schema import (
   Result,
   Task,
 )
-from asi_evolve_jax.roles import repair, seeding
+from asi_evolve_jax.roles import library, repair, seeding
 from asi_evolve_jax.roles.calls import CallBook
 from asi_evolve_jax.roles.contexts import Contexts
 from asi_evolve_jax.roles.credit import credits
@@ -85,7 +85,8 @@ class Researcher:
     model = connect(settings, book, secret_values())
     self._team = make_team(settings, model)
     log.info("%s", announce(settings) or f"{self._team.name} proposes")
-    self._contexts = Contexts(self.view, settings, track, items_dir)
+    index = library.make_index(records, settings, track, items_dir)
+    self._contexts = Contexts(self.view, settings, track, index)
     # Naming a Program parses it: once, not at every look.
     self._baselines = [(program_id(b.source), b) for b in track.baselines()]
     self._rejections = Rejections(track.space, self.view)

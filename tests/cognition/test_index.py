@@ -1,5 +1,6 @@
 """Retrieval: honest k, no doubles, no dependence on order, no jax."""
 
+import dataclasses
 import random
 import subprocess
 import sys
@@ -76,12 +77,34 @@ def test_tracks_do_not_mix_but_general_items_serve_all():
 
 
 def test_order_of_filling_does_not_matter_and_ties_go_by_id():
-  texts = [make(f"i{n}", f"gate word{n}") for n in range(12)]
+  # Titles of equal length and no text in common: equally good.
+  texts = [make(f"i{n:02}", f"gate word{n:02}") for n in range(12)]
   expected = ids(cognition.Index(texts).search("gate", 12))
   assert expected == sorted(expected)
   for seed in range(5):
     shuffled = random.Random(seed).sample(texts, len(texts))
     assert ids(cognition.Index(shuffled).search("gate", 12)) == expected
+
+
+def test_ranks_are_fused_so_that_either_retriever_can_find():
+  items = [
+    make("whole-word", "overflow"),
+    make("part-of-word", "overflowing"),
+    make("neither", "something else"),
+  ]
+  words = cognition.Index(items, [cognition.Bm25()])
+  assert ids(words.search("overflow", 3)) == ["whole-word"]
+  both = cognition.Index(items)
+  assert ids(both.search("overflow", 3)) == ["whole-word", "part-of-word"]
+
+
+def test_an_item_that_is_trusted_less_comes_later():
+  items = [make("a", "gate x"), make("b", "gate y")]
+  assert ids(cognition.Index(items).search("gate", 2)) == ["a", "b"]
+  items[0] = dataclasses.replace(items[0], weight=0.5)
+  assert ids(cognition.Index(items).search("gate", 2)) == ["b", "a"]
+  items[0] = dataclasses.replace(items[0], weight=0.0)
+  assert ids(cognition.Index(items).search("gate", 2)) == ["b"]
 
 
 def test_equal_texts_are_found_once():

@@ -44,6 +44,18 @@ def test_reads_every_field(tmp_path):
   assert item.text == "Some text."
 
 
+def test_items_are_left_out_by_tag_and_by_id(tmp_path):
+  write(tmp_path, "plain.md", GOOD)
+  write(tmp_path, "marked.md", GOOD.replace("applies", "tags: [x]\napplies"))
+
+  def ids(*exclude):
+    return [i.id for i in item_lib.load_items(tmp_path, exclude=exclude)]
+
+  assert ids() == ["marked", "plain"]
+  assert ids("x") == ["plain"]
+  assert ids("plain", "nothing") == ["marked"]
+
+
 @pytest.mark.parametrize(
   ("old", "new", "line", "says"),
   [

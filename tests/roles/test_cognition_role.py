@@ -117,6 +117,24 @@ def test_a_contradicted_insight_says_so(records):
   assert "contradicts version 2, which found it to be undecided" in third.text
 
 
+def test_an_insight_weighs_less_each_time_it_is_contradicted(records):
+  cognition_role = role(records)
+  steps = [
+    (0.10, 0.05, 1.0),
+    (-0.10, 0.05, 0.5),  # the contrary
+    (0.10, 0.05, 0.25),  # and back again
+    (0.30, 0.05, 0.5),  # the same, only more
+    (0.30, 0.01, 1.0),  # the same, more certain
+    (0.40, 0.01, 1.0),  # never above full trust
+  ]
+  for number, (mean, half, weight) in enumerate(steps):
+    analyse(records, number, effect("conv=4", mean, half))
+    assert cognition_role.step()
+    latest = insights(records)[f"conv-4.{number + 1}"]
+    assert latest.weight == weight
+    assert insight_item(latest).weight == weight
+
+
 def test_roles_beside_and_after_each_other_collide(records, tmp_path):
   first, second = role(records), role(Records.open(tmp_path / "records"))
   for number in range(12):

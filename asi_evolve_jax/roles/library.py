@@ -1,0 +1,92 @@
+"""The Cognition Base as a run sees it: which items, which names, which index."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from asi_evolve_jax.programs.genome import feature
+from asi_evolve_jax.records import Records
+from asi_evolve_jax.records.schema import FAILED, REJECTED, TIMEOUT
+from asi_evolve_jax.settings import RunSettings
+from asi_evolve_jax.tracks.base import Track
+from cognition import Embeddings, HashedTfidf, Index, Names, lint, load_items
+from cognition.retrievers import Bm25, Embed
+
+log = logging.getLogger(__name__)
+
+# Tracks whose items are written before their space is, and what they will
+# measure. A track that exists speaks for itself: `names_of`.
+_TO_COME = {
+  "rl_loss": (
+    *("accuracy", "accuracy_auc", "greedy_accuracy", "pass_at_k", "reward"),
+    *("entropy", "kl", "length", "ratio_deviation", "clipped_share"),
+    *("gradient_norm", "mixed_groups", "collapsed_seeds", "distinct_answers"),
+  ),
+  "data_curation": (
+    *("bits_per_byte", "held_out_bits_per_byte", "task_accuracy", "kept"),
+    *("duplicates", "contamination", "source_mixture", "diversity", "epochs"),
+  ),
+}
+
+
+def names_of(track: Track) -> Names:
+  """Returns what items of `track` may name."""
+  return Names(
+    features={feature(g.name, v) for g in track.space.genes for v in g.values},
+    metrics={*(metric.name for metric in track.metrics()), *track.columns()},
+    others={stage.name for stage in track.stages} | {FAILED, REJECTED, TIMEOUT},
+  )
+
+
+def names_to_come() -> dict[str, Names]:
+  """Returns the names of tracks that have items and no space yet."""
+  return {
+    name: Names(features=(), metrics=metrics)
+    for name, metrics in _TO_COME.items()
+  }
+
+
+def make_index(
+  records: Records,
+  settings: RunSettings,
+  track: Track,
+  items_dir: str | Path,
+  embed: tuple[str, Embed] | None = None,
+) -> Index:
+  """Returns the items that the run may read, ready to be searched.
+
+  Items that name what does not exist are kept and logged: what they say in
+  words still helps, and a mistake in a file must not stop a run.
+
+  Args:
+    records: where vectors of `embed` are kept.
+    settings: `researcher.knowledge` of 0 gives an empty Index.
+    track: whose items, with the names that exist there.
+    items_dir: the folder of items.
+    embed: name and function of an embedding model, in place of hashed TF-IDF.
+  """
+  if not settings.researcher.knowledge:
+    return Index()
+  items = load_items(
+    items_dir, track=settings.track, exclude=settings.cognition.exclude
+  )
+  for problem in lint(items, {settings.track: names_of(track)}):
+    log.warning("item %s: %s", problem.item, problem.text)
+  dense = Embeddings(*embed, _Kept(records)) if embed else HashedTfidf()
+  return Index(items, (Bm25(), dense))
+
+
+class _Kept:
+  """Vectors as arrays of a run's records."""
+
+  def __init__(self, records: Records):
+    self._records = records
+
+  def get(self, key: str, /) -> np.ndarray | None:
+    return self._records.get_array(f"vectors/{key}")
+
+  def __setitem__(self, key: str, vector: np.ndarray, /) -> None:
+    self._records.put_array(f"vectors/{key}", vector)

@@ -1,0 +1,194 @@
+"""`python -m launch.cognition add|query|stats|lint`: the base by hand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags, logging
+from rich.console import Console
+from rich.table import Table
+
+import cognition
+from asi_evolve_jax.records import RecordError, Records, StoreError, View
+from asi_evolve_jax.records.schema import Run
+from asi_evolve_jax.reporting.lift import lifts
+from asi_evolve_jax.roles.library import names_of, names_to_come
+from asi_evolve_jax.settings import SettingsError, of_run
+from asi_evolve_jax.supervisor.processes import EXIT_FAILED, EXIT_USAGE
+from asi_evolve_jax.tracks import registry
+from cognition import CognitionError, Names
+from cognition.add import Paper, candidates
+from cognition.item import Item
+from launch._items import ITEMS_DIR
+
+USAGE = """\
+python -m launch.cognition <command>
+
+  query TEXT ...  the items that fit a text, e.g. of an Analysis
+  stats           what the base holds; with --records=URL what each was worth
+  lint            items that name genes or metrics that exist nowhere
+  add PAPER       a candidate item from Markdown, LaTeX or text, for review
+"""
+
+_ITEMS = flags.DEFINE_string("items", str(ITEMS_DIR), "Folder of the items.")
+_TRACK = flags.DEFINE_string("track", None, "Only items that serve this track.")
+_EXCLUDE = flags.DEFINE_list("exclude", [], "Tags and ids to leave out.")
+_HITS = flags.DEFINE_integer("k", 5, "query: how many.")
+_OUT = flags.DEFINE_string("out", ".", "add: folder for the candidates.")
+_RECORDS = flags.DEFINE_string(
+  "records", "", "stats: URL of a run's records, to show measured lifts."
+)
+
+
+def run() -> None:
+  """Runs one command; does not return."""
+  app.run(_main, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    print(f"cognition: {error}\n\n{USAGE}", file=sys.stderr)
+    sys.exit(EXIT_USAGE)
+
+
+def _main(argv: list[str]) -> int:
+  logging.set_verbosity(logging.ERROR)
+  command, *words = argv[1:]
+  if command not in _COMMANDS:
+    print(f"unknown command {command!r}\n\n{USAGE}", file=sys.stderr)
+    return EXIT_USAGE
+  try:
+    return _COMMANDS[command](words, Console())
+  except CognitionError as error:
+    print(f"cognition: {error}", file=sys.stderr)
+    return EXIT_USAGE
+  except (RecordError, StoreError, SettingsError, OSError) as error:
+    print(f"cognition: {error}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _items() -> list[Item]:
+  return cognition.load_items(_ITEMS.value, _TRACK.value, _EXCLUDE.value)
+
+
+def _names() -> dict[str, Names]:
+  tracks = {name: registry.load(name, {}) for name in registry.names()}
+  return names_to_come() | {n: names_of(t) for n, t in tracks.items()}
+
+
+def _query(words: list[str], console: Console) -> int:
+  if not words:
+    print(f"query needs a text.\n\n{USAGE}", file=sys.stderr)
+    return EXIT_USAGE
+  index = cognition.Index(_items())
+  for hit in index.search(" ".join(words), _HITS.value):
+    doubt = "" if hit.item.checked else "  (unchecked)"
+    head = f"{hit.score:.3f}  {hit.item.id}  {hit.item.title}{doubt}"
+    console.print(head, markup=False, highlight=False)
+    said = " ".join((*hit.item.suggests, *(f"not {w}" for w in hit.item.warns)))
+    console.print(f"       {said or hit.item.source}", markup=False)
+  return 0
+
+
+def _stats(words: list[str], console: Console) -> int:
+  if words:
+    print(f"stats takes no arguments.\n\n{USAGE}", file=sys.stderr)
+    return EXIT_USAGE
+  items = _items()
+  table = Table("track", "items", "papers", "unchecked")
+  figures = cognition.stats(items)
+  for track in figures["tracks"]:
+    some = cognition.stats([item for item in items if item.track == track])
+    figure = (some[key] for key in ("items", "sources", "unchecked"))
+    table.add_row(track or "any", *map(str, figure))
+  totals = (figures[key] for key in ("items", "sources", "unchecked"))
+  table.add_row("all", *map(str, totals))
+  console.print(table)
+  if _RECORDS.value:
+    _print_lifts(Records.open(_RECORDS.value), console)
+  return 0
+
+
+def _print_lifts(records: Records, console: Console) -> None:
+  news, _ = records.reconcile(None)
+  run = next((record for record in news if isinstance(record, Run)), None)
+  if run is None:
+    raise SettingsError(f"{_RECORDS.value} holds no run; give a run's records.")
+  settings = of_run(run.config)
+  track = registry.load(settings.track, settings.track_options)
+  view = View(track.metric.name, track.metric.direction)
+  view.update(news)
+  found = lifts(view, track.metric, [rung.name for rung in settings.ladder])
+  table = Table("item", "used", "others", "failed", "lift", "95 % interval")
+  for lift in sorted(found, key=lambda lift: -(lift.gain or 0.0)):
+    figures = map(str, (lift.used, lift.others, lift.failed))
+    size = interval = "-"
+    if lift.gain is not None:
+      size = f"{lift.gain:+.4g}"
+      interval = f"{lift.low:+.4g} to {lift.high:+.4g}"
+    table.add_row(lift.item, *figures, size, interval)
+  console.print(table)
+  console.print(
+    f"lift: gain in {track.metric.name} over the parent, mean of those that "
+    "used the item less that of the others; + is better. Items are chosen, "
+    "not drawn: it says what went together."
+  )
+
+
+def _lint(words: list[str], console: Console) -> int:
+  if words:
+    print(f"lint takes no arguments.\n\n{USAGE}", file=sys.stderr)
+    return EXIT_USAGE
+  items = _items()
+  problems = cognition.lint(items, _names())
+  for problem in problems:
+    console.print(f"{problem.item}: {problem.text}", markup=False)
+  console.print(f"{len(items)} items, {len(problems)} problems")
+  return EXIT_FAILED if problems else 0
+
+
+def _add(words: list[str], console: Console) -> int:
+  names = _names()
+  if len(words) != 1 or _TRACK.value not in names:
+    print(
+      f"add needs one file and --track, one of {', '.join(sorted(names))}."
+      f"\n\n{USAGE}",
+      file=sys.stderr,
+    )
+    return EXIT_USAGE
+  path = Path(words[0])
+  try:
+    paper = Paper.read(path.read_text(encoding="utf-8"))
+  except UnicodeDecodeError as error:
+    raise CognitionError(
+      f"{path} is no text ({error.reason}); extract it first, e.g. with "
+      "pdftotext."
+    ) from error
+  known = {item.id for item in cognition.load_items(_ITEMS.value)}
+  metrics = {m for m in names[_TRACK.value].metrics if "/" not in m}
+  for name, text in candidates(paper, _TRACK.value, metrics):
+    target = Path(_OUT.value) / f"{name}.md"
+    if target.exists() or name in known:
+      raise CognitionError(
+        f"{name} exists already; move {target} away or rename the paper's "
+        "title."
+      )
+    target.write_text(text, encoding="utf-8")
+    console.print(
+      f"{target}: fill in, check against the paper, move to {_ITEMS.value}, "
+      "then `lint`",
+      markup=False,
+    )
+  return 0
+
+
+_COMMANDS: dict[str, Callable[[list[str], Console], int]] = {
+  "query": _query,
+  "stats": _stats,
+  "lint": _lint,
+  "add": _add,
+}

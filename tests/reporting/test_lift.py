@@ -1,0 +1,62 @@
+"""The lift of an item: who used it, and what they gained over their parent."""
+
+import types
+
+import pytest
+
+from asi_evolve_jax.evaluation.statistics import mean_difference
+from asi_evolve_jax.reporting.lift import lifts
+from asi_evolve_jax.tracks.base import MINIMIZE, Metric
+
+
+def view(scores, proposals):
+  """`scores[rung][program]`; proposals (program, parent, knowledge)."""
+  return types.SimpleNamespace(
+    proposal_of={
+      program: types.SimpleNamespace(
+        parents=(parent,) if parent else (), knowledge=knowledge
+      )
+      for program, parent, knowledge in proposals
+    },
+    results_of={program: ["task"] for program, _, _ in proposals[:-1]},
+    score=lambda program, rung: scores[rung].get(program),
+  )
+
+
+PROPOSALS = [
+  ("base", "", ()),
+  ("a", "base", ("gate", "conv-4.1")),
+  ("b", "base", ("gate", "conv-4.2")),
+  ("c", "a", ()),
+  ("d", "a", ("other",)),
+  ("failed", "a", ("gate",)),
+  ("running", "a", ("gate",)),
+]
+SCORES = {
+  "quick": {"base": 3.0, "a": 2.8, "b": 2.6, "c": 2.9, "d": 2.9},
+  "explore": {"base": 2.0, "a": 1.0},
+}
+
+
+def test_lift_is_the_difference_of_gains_at_the_lowest_common_rung():
+  metric = Metric("loss", MINIMIZE)
+  found = lifts(view(SCORES, PROPOSALS), metric, ("quick", "explore"))
+  by_item = {lift.item: lift for lift in found}
+  assert list(by_item) == ["conv-4", "gate", "other"]
+  gate = by_item["gate"]
+  assert (gate.used, gate.others, gate.failed) == (2, 2, 1)
+  assert gate.gain == pytest.approx(0.3 + 0.1)
+  expected = mean_difference([0.2, 0.4], [-0.1, -0.1])
+  assert (gate.low, gate.high) == pytest.approx(expected[1:])
+  # Both versions of an Insight count as one; one use says nothing.
+  assert by_item["conv-4"].used == 2
+  assert by_item["other"].gain is None
+
+
+def test_welch_interval_against_values_worked_by_hand():
+  interval = mean_difference([1.0, 3.0], [0.0, 0.0, 0.0])
+  # Variance 2 over 2 values: standard error 1 at 1 degree of freedom.
+  assert interval.mean == 2.0
+  assert interval.high - 2.0 == pytest.approx(12.7062, abs=1e-4)
+  assert mean_difference([1.0], [0.0, 1.0]).high == float("inf")
+  assert mean_difference([1.0, 1.0], [0.0, 0.0]).low == 1.0
