@@ -10,6 +10,7 @@ import collections
 import functools
 import hashlib
 import itertools
+import logging
 import sys
 import zlib
 from collections.abc import Callable, Sequence
@@ -61,6 +62,8 @@ def _import_bm25s() -> Any:
         del sys.modules[name]
       else:
         sys.modules[name] = module  # type: ignore[assignment]
+  # It tells of every build.
+  logging.getLogger("bm25s").setLevel(logging.WARNING)
   return bm25s
 
 

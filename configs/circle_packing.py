@@ -6,16 +6,22 @@ run takes a few minutes on two cores.
 
   python -m launch.evolve --config=configs/circle_packing.py
   python -m launch.evolve --config=configs/circle_packing.py:smoke
+  python -m launch.evolve --config=configs/circle_packing.py:items
+  python -m launch.evolve --config=configs/circle_packing.py:priors
+
+`items` reads the Cognition Base; `priors` also the twelve items that the paper
+gave its loop. Those name the target and the method: another claim.
 """
 
 import ml_collections
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-  """Returns the run; `variant` is "" or "smoke" (the loop in seconds)."""
-  if variant not in ("", "smoke"):
+  """Returns the run; variants are "smoke" (seconds), "items", "priors"."""
+  if variant not in ("", "smoke", "items", "priors"):
     raise ValueError(
-      f"no variant {variant!r} here: use circle_packing.py:smoke"
+      f"no variant {variant!r} here: use circle_packing.py:smoke, :items or "
+      ":priors"
     )
   config = ml_collections.ConfigDict()
   config.name = "circle_packing"
@@ -69,6 +75,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     },
   }
   config.researcher = {"proposer": "symbolic", "knowledge": 0}
+  config.cognition = {"exclude": ("paper-prior",)}
   config.sampler = {
     "name": "ucb1",
     "pool": 50,
@@ -78,6 +85,11 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.workers = {"count": 0, "memory_gb": 2.0, "sandbox": "auto"}
   if variant == "smoke":
     _smoke(config)
+  if variant in ("items", "priors"):
+    config.name = f"circle_packing-{variant}"
+    config.researcher.knowledge = 4
+  if variant == "priors":
+    config.cognition.exclude = ()
   return config
 
 

@@ -1,4 +1,4 @@
-"""`python -m launch.cognition add|query|stats|lint`: the base by hand."""
+"""`python -m launch.cognition add|query|stats|lint|recall`: by hand."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 import cognition
+from asi_evolve_jax.evaluation.statistics import bootstrap_interval
 from asi_evolve_jax.records import RecordError, Records, StoreError, View
 from asi_evolve_jax.records.schema import Run
 from asi_evolve_jax.reporting.lift import lifts
@@ -18,7 +19,7 @@ from asi_evolve_jax.roles.library import names_of, names_to_come
 from asi_evolve_jax.settings import SettingsError, of_run
 from asi_evolve_jax.supervisor.processes import EXIT_FAILED, EXIT_USAGE
 from asi_evolve_jax.tracks import registry
-from cognition import CognitionError, Names
+from cognition import CognitionError, Names, recall
 from cognition.add import Paper, candidates
 from cognition.item import Item
 from launch._items import ITEMS_DIR
@@ -29,13 +30,14 @@ python -m launch.cognition <command>
   query TEXT ...  the items that fit a text, e.g. of an Analysis
   stats           what the base holds; with --records=URL what each was worth
   lint            items that name genes or metrics that exist nowhere
+  recall FILE     how often held-out symptoms find their items
   add PAPER       a candidate item from Markdown, LaTeX or text, for review
 """
 
 _ITEMS = flags.DEFINE_string("items", str(ITEMS_DIR), "Folder of the items.")
 _TRACK = flags.DEFINE_string("track", None, "Only items that serve this track.")
 _EXCLUDE = flags.DEFINE_list("exclude", [], "Tags and ids to leave out.")
-_HITS = flags.DEFINE_integer("k", 5, "query: how many.")
+_HITS = flags.DEFINE_integer("k", 5, "query, recall: how many.")
 _OUT = flags.DEFINE_string("out", ".", "add: folder for the candidates.")
 _RECORDS = flags.DEFINE_string(
   "records", "", "stats: URL of a run's records, to show measured lifts."
@@ -151,6 +153,32 @@ def _lint(words: list[str], console: Console) -> int:
   return EXIT_FAILED if problems else 0
 
 
+def _recall(words: list[str], console: Console) -> int:
+  if len(words) != 1:
+    print(f"recall needs a file of queries.\n\n{USAGE}", file=sys.stderr)
+    return EXIT_USAGE
+  items, queries = _items(), recall.load_queries(words[0])
+  tracks = sorted({query.track for query in queries})
+  table = Table("retriever", f"recall at {_HITS.value}", "95 %", *tracks)
+  for name, make in recall.RETRIEVERS.items():
+    values = recall.recalls(items, queries, _HITS.value, make())
+    interval = bootstrap_interval(values)
+    parts = [
+      [v for v, q in zip(values, queries, strict=True) if q.track == track]
+      for track in tracks
+    ]
+    table.add_row(
+      name,
+      f"{interval.mean:.3f}",
+      f"{interval.low:.3f} to {interval.high:.3f}",
+      *(f"{sum(part) / len(part):.3f}" for part in parts),
+    )
+  counts = (str(sum(q.track == track for q in queries)) for track in tracks)
+  table.add_row("queries", str(len(queries)), "", *counts)
+  console.print(table)
+  return 0
+
+
 def _add(words: list[str], console: Console) -> int:
   names = _names()
   if len(words) != 1 or _TRACK.value not in names:
@@ -190,5 +218,6 @@ _COMMANDS: dict[str, Callable[[list[str], Console], int]] = {
   "query": _query,
   "stats": _stats,
   "lint": _lint,
+  "recall": _recall,
   "add": _add,
 }

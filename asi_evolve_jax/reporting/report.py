@@ -125,6 +125,12 @@ def _header(view: View, settings: RunSettings, records: Records) -> str:
     f"{view.rounds()} rounds, {len(view.results)} results, "
     f"{view.elapsed():.0f} s of search; {reason}.\n"
   )
+  if settings.researcher.knowledge:
+    without = ", ".join(settings.cognition.exclude) or "nothing"
+    lines.append(
+      f"Cognition: {settings.researcher.knowledge} items a Proposal; left out: "
+      f"{without}.\n"
+    )
   if records.set_aside:
     lines.append(
       "Set aside because they could not be read: "

@@ -1,4 +1,4 @@
-"""The Cognition Base as a run sees it: which items, which names, which index."""
+"""The Cognition Base as a run sees it: its items, names and index."""
 
 from __future__ import annotations
 
@@ -34,10 +34,16 @@ _TO_COME = {
 
 def names_of(track: Track) -> Names:
   """Returns what items of `track` may name."""
+  metrics = {metric.name for metric in track.metrics()}
   return Names(
     features={feature(g.name, v) for g in track.space.genes for v in g.values},
-    metrics={*(metric.name for metric in track.metrics()), *track.columns()},
-    others={stage.name for stage in track.stages} | {FAILED, REJECTED, TIMEOUT},
+    metrics={*metrics, *track.columns()},
+    others={
+      *(name.rpartition("/")[2] for name in metrics),  # tasks of any suite
+      *(stage.name for stage in track.stages),
+      *(baseline.name for baseline in track.baselines()),
+      *(FAILED, REJECTED, TIMEOUT),
+    },
   )
 
 

@@ -63,8 +63,10 @@ def test_the_form_is_an_item_that_awaits_review():
 def test_a_model_cannot_vouch_for_what_it_writes():
   class Model:
     def write(self, paper, track, metrics):
+      del metrics
       front = (
-        f"title: T\ntrack: {track}\nsource: arXiv {paper.arxiv}\nchecked: true\n"
+        f"title: T\ntrack: {track}\nsource: arXiv {paper.arxiv}\n"
+        "checked: true\n"
         "claims: [c]\napplies: a\ntriggers: [t]\nsuggests: ['conv=4']"
       )
       return [f"---\n{front}\n---\n\nBody {n}." for n in (1, 2)]

@@ -1,5 +1,6 @@
 """The files of the Cognition Base and what is refused."""
 
+import collections
 import re
 
 import pytest
@@ -100,12 +101,25 @@ def test_a_file_that_is_no_text_and_a_missing_folder(tmp_path):
 
 def test_the_items_that_ship():
   items = item_lib.load_items()
-  architecture = item_lib.load_items(track="architecture")
-  packing = item_lib.load_items(track="circle_packing")
-  assert len(architecture) >= 28
-  assert len(packing) >= 6
-  assert len(items) == len(architecture) + len(packing)
-  # The paper's items name the score to reach; ours must not.
-  assert not any("2.63" in i.document() for i in packing)
+  tracks = collections.Counter(item.track for item in items)
+  assert tracks["architecture"] >= 150
+  assert tracks["rl_loss"] >= 40
+  assert tracks["data_curation"] >= 40
+  papers = {
+    number
+    for item in item_lib.load_items(track="architecture")
+    for number in item.papers()
+  }
+  assert len(papers) >= 60
   for item in items:
     assert 40 <= len(item.text.split()) <= 250, item.id
+    assert item.signature, item.id
+
+
+def test_the_papers_priors_are_apart_from_ours():
+  ours = item_lib.load_items(track="circle_packing", exclude=("paper-prior",))
+  both = item_lib.load_items(track="circle_packing")
+  assert len(ours) >= 12
+  assert len(both) - len(ours) == 12
+  # The paper's items name the score to reach; ours must not.
+  assert not any("2.63" in item.document() for item in ours)

@@ -1,26 +1,54 @@
 """The lift of an item: who used it, and what they gained over their parent."""
 
-import types
-
 import pytest
 
 from asi_evolve_jax.evaluation.statistics import mean_difference
+from asi_evolve_jax.records import View, schema
 from asi_evolve_jax.reporting.lift import lifts
 from asi_evolve_jax.tracks.base import MINIMIZE, Metric
 
+METRIC = Metric("loss", MINIMIZE)
 
-def view(scores, proposals):
-  """`scores[rung][program]`; proposals (program, parent, knowledge)."""
-  return types.SimpleNamespace(
-    proposal_of={
-      program: types.SimpleNamespace(
-        parents=(parent,) if parent else (), knowledge=knowledge
+
+def run(scores, proposals):
+  """Returns the View of a run.
+
+  Args:
+    scores: rung to Program to its loss; None is a failure.
+    proposals: (Program, its parent or "", knowledge).
+  """
+  view = View(METRIC.name, METRIC.direction)
+  for number, (program, parent, knowledge) in enumerate(proposals):
+    view.update(
+      [
+        schema.Proposal(
+          program=program,
+          track="toy",
+          name=program,
+          author="symbolic",
+          round=number,
+          operator="mutate" if parent else "baseline",
+          motivation="try it",
+          parents=(parent,) if parent else (),
+          knowledge=knowledge,
+        )
+      ]
+    )
+  for rung, by_program in scores.items():
+    for program, score in by_program.items():
+      task = schema.Task(program=program, rung=rung, seeds=(0,))
+      failed = score is None
+      result = schema.Result(
+        task=task.id,
+        program=program,
+        rung=rung,
+        seeds=(0,),
+        purpose=schema.SEARCH,
+        status=schema.FAILED if failed else schema.OK,
+        metrics=() if failed else ({METRIC.name: score},),
       )
-      for program, parent, knowledge in proposals
-    },
-    results_of={program: ["task"] for program, _, _ in proposals[:-1]},
-    score=lambda program, rung: scores[rung].get(program),
-  )
+      view.update([task, result])
+  return view
 
 
 PROPOSALS = [
@@ -29,18 +57,24 @@ PROPOSALS = [
   ("b", "base", ("gate", "conv-4.2")),
   ("c", "a", ()),
   ("d", "a", ("other",)),
-  ("failed", "a", ("gate",)),
-  ("running", "a", ("gate",)),
+  ("broken", "a", ("gate",)),
+  ("waiting", "a", ("gate",)),
 ]
 SCORES = {
-  "quick": {"base": 3.0, "a": 2.8, "b": 2.6, "c": 2.9, "d": 2.9},
+  "quick": {
+    "base": 3.0,
+    "a": 2.8,
+    "b": 2.6,
+    "c": 2.9,
+    "d": 2.9,
+    "broken": None,
+  },
   "explore": {"base": 2.0, "a": 1.0},
 }
 
 
 def test_lift_is_the_difference_of_gains_at_the_lowest_common_rung():
-  metric = Metric("loss", MINIMIZE)
-  found = lifts(view(SCORES, PROPOSALS), metric, ("quick", "explore"))
+  found = lifts(run(SCORES, PROPOSALS), METRIC, ("quick", "explore"))
   by_item = {lift.item: lift for lift in found}
   assert list(by_item) == ["conv-4", "gate", "other"]
   gate = by_item["gate"]

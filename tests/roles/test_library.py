@@ -15,6 +15,7 @@ TRACK = types.SimpleNamespace(
   **vars(TRACK),
   metrics=lambda: (TRACK.metric,),
   columns=lambda: ("parameters",),
+  baselines=lambda: (types.SimpleNamespace(name="deltanet"),),
   stages=(types.SimpleNamespace(name="train"),),
 )
 ITEM = """---
@@ -82,7 +83,7 @@ def test_names_are_those_of_the_track():
   names = names_of(TRACK)
   assert "decay=scalar" in names.features
   assert set(names.metrics) == {"bits_per_byte", "parameters"}
-  assert {"train", "rejected"} <= set(names.others)
+  assert {"train", "rejected", "deltanet"} <= set(names.others)
 
 
 def test_vectors_of_a_model_live_in_the_records(tmp_path):
