@@ -116,7 +116,7 @@ def _stats(words: list[str], console: Console) -> int:
 
 
 def _print_lifts(records: Records, console: Console) -> None:
-  news, _ = records.reconcile(None)
+  news, _ = records.follow()
   run = next((record for record in news if isinstance(record, Run)), None)
   if run is None:
     raise SettingsError(f"{_RECORDS.value} holds no run; give a run's records.")

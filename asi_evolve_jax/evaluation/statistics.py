@@ -365,5 +365,5 @@ def _finite(values: ArrayLike) -> np.ndarray:
   return x
 
 
-def _t(level: float, freedom: int) -> float:
+def _t(level: float, freedom: float) -> float:
   return float(special.stdtrit(freedom, (1 + level) / 2))
