@@ -25,6 +25,8 @@ CONFIGS = (
   ("campaign", ""),
   ("campaign", "next"),
   ("campaign", "smoke"),
+  ("circle_packing", "items"),
+  ("circle_packing", "priors"),
   ("ladder_study", ""),
   ("calibrate", ""),
   ("calibrate", "smoke"),
