@@ -92,7 +92,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   }
   config.researcher = {"proposer": "symbolic", "queue": 1, "knowledge": 4}
   config.sampler = {"name": "ucb1"}
-  config.workers = {"count": 0, "memory_gb": 6.0}
+  config.workers = {"count": 0, "memory_gb": 6.0, "sandbox": "auto"}
   if variant == "smoke":
     config.name = "campaign-smoke"
     config.rounds = 1
