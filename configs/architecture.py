@@ -41,7 +41,12 @@ def get_config(variant: str = "cpu") -> ml_collections.ConfigDict:
   # Whom proposers "auto", "mixed" and "llm" ask: gemini, vertex, openai:<URL>;
   # replay:<URL of records> proposes what was proposed there.
   config.llm = "gemini"
-  config.models = {"names": ("gemini-3.5-flash",), "parallel": 2}
+  config.models = {
+    "names": ("gemini-3.5-flash",),
+    "choice": "weights",
+    "base_url": "",
+    "parallel": 2,
+  }
   config.track_options = {
     "corpus": {"name": "mix-v1", "slice_mb": 0.0},
     "model": {"dim": 128, "layers": 4, "heads": 4, "mlp_ratio": 4.0},

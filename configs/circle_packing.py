@@ -45,7 +45,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   # Whom proposers "auto", "mixed" and "llm" ask: gemini, vertex, openai:<URL>;
   # replay:<URL of records> proposes what was proposed there.
   config.llm = "gemini"
-  config.models = {"names": ("gemini-3.5-flash",), "parallel": 2}
+  config.models = {
+    "names": ("gemini-3.5-flash",),
+    "choice": "weights",
+    "base_url": "",
+    "parallel": 2,
+  }
   config.track_options = {"circles": 26}
   # A packing that one seed finds is found: one seed a rung, so that the score
   # is that packing's. How often a Program finds it, `verify` says.

@@ -38,7 +38,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   # Whom proposers "auto", "mixed" and "llm" ask: gemini, vertex, openai:<URL>;
   # replay:<URL of records> proposes what was proposed there.
   config.llm = "gemini"
-  config.models = {"names": ("gemini-3.5-flash",), "parallel": 2}
+  config.models = {
+    "names": ("gemini-3.5-flash",),
+    "choice": "weights",
+    "base_url": "",
+    "parallel": 2,
+  }
   config.track_options = {
     # Speeches and an encyclopaedia: quick to fetch, and prose alone is easier
     # for so small a model than the whole mixture.

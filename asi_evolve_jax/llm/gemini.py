@@ -123,6 +123,9 @@ class Gemini:
       max_output_tokens=self._output_tokens,
       response_mime_type="application/json" if prompt.schema else None,
       response_json_schema=dict(prompt.schema) if prompt.schema else None,
+      automatic_function_calling=types.AutomaticFunctionCallingConfig(
+        disable=True
+      ),
       thinking_config=None
       if thinking is None
       else types.ThinkingConfig(thinking_budget=thinking),
