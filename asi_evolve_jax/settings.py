@@ -121,10 +121,11 @@ class CognitionSettings:
   """Which items of the Cognition Base a run may read.
 
   The twelve items of circle packing tagged `paper-prior` name the target and
-  the method that reaches it: a run with them claims something else.
+  the method that reaches it, those tagged `earlier-run` what a search of this
+  repository found: a run that reads them claims something else.
   """
 
-  exclude: tuple[str, ...] = ("paper-prior",)  # tags or ids of items
+  exclude: tuple[str, ...] = ("paper-prior", "earlier-run")  # tags or ids
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -80,7 +80,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     },
   }
   config.researcher = {"proposer": "symbolic", "knowledge": 0}
-  config.cognition = {"exclude": ("paper-prior",)}
+  config.cognition = {"exclude": ("paper-prior", "earlier-run")}
   config.sampler = {
     "name": "ucb1",
     "pool": 50,
@@ -94,7 +94,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.name = f"circle_packing-{variant}"
     config.researcher.knowledge = 4
   if variant == "priors":
-    config.cognition.exclude = ()
+    config.cognition.exclude = ("earlier-run",)
   return config
 
 

@@ -26,10 +26,10 @@ def test_the_items_that_ship_are_clean():
 
 
 def test_query_and_stats():
-  done = command("query", "recall", "stays", "at", "chance", "--k=3")
+  done = command("query", "near-duplicate", "keys", "break", "--k=1")
   assert done.returncode == 0
-  assert done.stdout.count("architecture") == 0
-  assert "short-conv" in done.stdout
+  assert "duplicate-keys" in done.stdout
+  assert "not beta=negative" in done.stdout
   done = command("stats", "--track=circle_packing")
   assert "circle_packing" in done.stdout
   assert "rl_loss" not in done.stdout
