@@ -252,7 +252,8 @@ TASKS = (
     "the same with keys and values of several tokens (MAD)",
     fuzzy_recall,
     lambda time: 1 / _SYMBOLS,
-    least_time=32,
+    # As many tokens as hold more pairs than there are keys: one comes again.
+    least_time=2 * _MOTIF * (_SYMBOLS + 1),
   ),
   Task(
     "noisy_recall",
