@@ -225,6 +225,17 @@ class Session:
     before = [signal.signal(n, lambda n, _: stops.append(n)) for n in numbers]
     processes = Processes(self._run.run_dir, url)
     told = ""
+
+    def tell() -> None:
+      nonlocal told
+      measured = sum(task in self.view.results for task in tasks)
+      now = f"{measured} of {len(tasks)} Tasks measured"
+      if self.view.steering.paused:
+        now += "; the run is paused (launch.steer resume)"
+      if now != told:
+        told = now
+        say(now)
+
     try:
       if here:
         processes.add("engineer")
@@ -232,18 +243,13 @@ class Session:
       while not done():
         if stops:
           raise Stopped
-        measured = sum(task in self.view.results for task in tasks)
-        now = f"{measured} of {len(tasks)} Tasks measured"
-        if self.view.steering.paused:
-          now += "; the run is paused (launch.steer resume)"
-        if now != told:
-          told = now
-          say(now)
+        tell()
         # An Engineer without work on a finished run ends by itself.
         if any(t.purpose in UNSEEN for t in self.view.pending()):
           processes.watch()
         time.sleep(_POLL_S)
         self.follow()
+      tell()
     finally:
       processes.stop()
       for number, handler in zip(numbers, before, strict=True):
