@@ -304,6 +304,6 @@ def points(found: Study) -> dict[str, list[tuple[float, float]]]:
   """Returns (cost as a share of the target's, share of the ceiling)."""
   lines: dict[str, list[tuple[float, float]]] = {}
   for row in found.rows:
-    rung = row.name.split(",")[0].split(":")[0]
-    lines.setdefault(rung, []).append((1 / row.saved, row.share))
-  return {rung: sorted(line) for rung, line in lines.items()}
+    name = row.name.split(",")[0]  # a rung with its curve, or a metric of one
+    lines.setdefault(name, []).append((1 / row.saved, row.share))
+  return {name: sorted(line) for name, line in lines.items()}
