@@ -43,7 +43,16 @@ _MIXERS = flags.DEFINE_list(
 _ON = flags.DEFINE_enum(
   "on",
   None,
-  ["cpu", "gpu", "tpu", "tpu-small", "tpu-search", "tpu-xla", "tpu-lengths"],
+  [
+    "cpu",
+    "gpu",
+    "gpu-small",
+    "tpu",
+    "tpu-small",
+    "tpu-search",
+    "tpu-xla",
+    "tpu-lengths",
+  ],
   "kernels: the device; tpu compiles ahead of time and gives modelled cycles. "
   "By default the GPU if there is one, else the CPU.",
 )
@@ -136,6 +145,8 @@ def _kernels() -> list[dict[str, Any]]:
 
   if on is None:
     on = "gpu" if jax.default_backend() == "gpu" else "cpu"
+  if on == "gpu-small":
+    return timing.bench_gpu(timing.GPU_REHEARSAL, 1)
   if on == "gpu":
     sizes = timing.GPU_SIZES + timing.GPU_DIMS
     return timing.bench_gpu(sizes, _REPEATS.value)
@@ -166,7 +177,9 @@ def _print(command: str, rows: list[dict[str, Any]]) -> None:
     table.add_column(name.replace("_", " "), justify="right")
   for row in rows:
     table.add_row(*[_cell(row.get(name)) for name in names])
-  Console().print(table)
+  # A file has no width: columns are not to be squeezed into 80 characters.
+  width = None if sys.stdout.isatty() else max(80, 16 * len(names))
+  Console(width=width).print(table)
 
 
 def _cell(value: Any) -> str:
