@@ -154,9 +154,10 @@ def enter(
       except OSError as error:
         missing[name] = str(error)
   result = Confinement(tuple(layers), missing)
-  by_model = author.startswith("llm")
-  if not result.holds and (sandbox.mode == REQUIRED or by_model):
-    what = f"A Program by {author}" if by_model else "This Program"
+  # An archive can hold whatever somebody put there.
+  foreign = author.startswith(("llm", "import"))
+  if not result.holds and (sandbox.mode == REQUIRED or foreign):
+    what = f"A Program by {author}" if foreign else "This Program"
     raise JailError(
       f"{what} was not run: no jail on this machine holds it "
       f"({result.reason or 'layers switched off'}). Use Linux 5.13 or newer "

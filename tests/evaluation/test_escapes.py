@@ -432,6 +432,7 @@ def test_trusted_stages_read_what_they_declare(here, facts, tmp_path):
   [
     ("auto", "symbolic", False),
     ("auto", "llm:some-model", True),
+    ("auto", "import", True),
     ("required", "symbolic", True),
     ("none", "llm:some-model", False),
   ],
