@@ -22,6 +22,7 @@ from asi_evolve_jax.tracks import registry
 from cognition import CognitionError, Names, recall
 from cognition.add import Paper, candidates
 from cognition.item import Item
+from launch import _words
 from launch._items import ITEMS_DIR
 
 USAGE = """\
@@ -46,15 +47,7 @@ _RECORDS = flags.DEFINE_string(
 
 def run() -> None:
   """Runs one command; does not return."""
-  app.run(_main, flags_parser=_parse)
-
-
-def _parse(argv: list[str]) -> list[str]:
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    print(f"cognition: {error}\n\n{USAGE}", file=sys.stderr)
-    sys.exit(EXIT_USAGE)
+  app.run(_main, flags_parser=_words.parser("cognition", USAGE))
 
 
 def _main(argv: list[str]) -> int:

@@ -10,6 +10,7 @@ from rich.console import Console
 from asi_evolve_jax.records import RecordError, StoreError, commands
 from asi_evolve_jax.records.archive import ArchiveError
 from asi_evolve_jax.supervisor.processes import EXIT_FAILED, EXIT_USAGE
+from launch import _words
 
 _RECORDS = flags.DEFINE_string(
   "records", "", "URL of the records: a folder, file:// or gs://."
@@ -18,14 +19,6 @@ _LIMIT = flags.DEFINE_integer("limit", 20, "ls: rows shown; 0: all.")
 _SEAL = flags.DEFINE_string(
   "seal", "", "import: the seal that export printed, to be checked."
 )
-
-
-def _parse(argv: list[str]) -> list[str]:
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    print(f"records: {error}\n\n{commands.USAGE}", file=sys.stderr)
-    sys.exit(EXIT_USAGE)
 
 
 def main(argv: list[str]) -> int:
@@ -49,4 +42,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-  app.run(main, flags_parser=_parse)
+  app.run(main, flags_parser=_words.parser("records", commands.USAGE))

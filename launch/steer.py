@@ -14,6 +14,7 @@ from asi_evolve_jax.settings import SettingsError
 from asi_evolve_jax.supervisor import steering
 from asi_evolve_jax.supervisor.processes import EXIT_FAILED, EXIT_USAGE
 from asi_evolve_jax.supervisor.run import attach
+from launch import _words
 
 _RECORDS = flags.DEFINE_string(
   "records", "", "URL of the run's records, e.g. runs/x/records."
@@ -22,14 +23,6 @@ _AUTHOR = flags.DEFINE_string("author", "", "Who says it; default: the user.")
 _DESCENDANTS = flags.DEFINE_bool(
   "descendants", False, "veto: the whole line of descent."
 )
-
-
-def _parse(argv: list[str]) -> list[str]:
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    print(f"steer: {error}\n\n{steering.USAGE}", file=sys.stderr)
-    sys.exit(EXIT_USAGE)
 
 
 def _user() -> str:
@@ -69,4 +62,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-  app.run(main, flags_parser=_parse)
+  app.run(main, flags_parser=_words.parser("steer", steering.USAGE))

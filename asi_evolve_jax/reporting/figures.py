@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import OK, SEARCH
@@ -57,47 +59,38 @@ def draw_progress(
     baselines: name -> score, drawn as lines.
     path: to write.
   """
-  # A second of import, and only at the end of a run.
-  import matplotlib
-
-  matplotlib.use("Agg")
-  import matplotlib.pyplot as plt
-
   curve = progress_curve(view, rung, metric)
-  figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
   tried = []
   for proposal in view.proposal_of.values():
     score = view.score(proposal.program, rung)
     if proposal.author != "baseline" and score is not None:
       tried.append((proposal.round, score))
-  if tried:
-    axes[0].plot(
-      *zip(*tried, strict=True), ".", color="0.6", label="candidates"
-    )
-  if curve:
-    rounds, spent, best = zip(*curve, strict=True)
-    axes[0].step(rounds, best, where="post", color="C0", label="best so far")
-    axes[1].step([s / 60 for s in spent], best, where="post", color="C0")
-  for i, (name, score) in enumerate(sorted(baselines.items())):
-    for axis in axes:
-      axis.axhline(score, color=f"C{i + 1}", linewidth=0.8, linestyle="--")
-    axes[1].text(
-      1.01,
-      score,
-      name,
-      color=f"C{i + 1}",
-      fontsize=7,
-      va="center",
-      transform=axes[1].get_yaxis_transform(),
-    )
-  axes[0].set_xlabel("round")
-  axes[1].set_xlabel("compute [device-minutes]")
-  axes[0].set_ylabel(f"{metric.name} at {rung}")
-  if axes[0].get_legend_handles_labels()[0]:
-    axes[0].legend(fontsize=8)
-  figure.tight_layout()
-  figure.savefig(path, dpi=120)
-  plt.close(figure)
+  with _figure(path, ncols=2, figsize=(10, 4), sharey=True) as axes:
+    if tried:
+      axes[0].plot(
+        *zip(*tried, strict=True), ".", color="0.6", label="candidates"
+      )
+    if curve:
+      rounds, spent, best = zip(*curve, strict=True)
+      axes[0].step(rounds, best, where="post", color="C0", label="best so far")
+      axes[1].step([s / 60 for s in spent], best, where="post", color="C0")
+    for i, (name, score) in enumerate(sorted(baselines.items())):
+      for axis in axes:
+        axis.axhline(score, color=f"C{i + 1}", linewidth=0.8, linestyle="--")
+      axes[1].text(
+        1.01,
+        score,
+        name,
+        color=f"C{i + 1}",
+        fontsize=7,
+        va="center",
+        transform=axes[1].get_yaxis_transform(),
+      )
+    axes[0].set_xlabel("round")
+    axes[1].set_xlabel("compute [device-minutes]")
+    axes[0].set_ylabel(f"{metric.name} at {rung}")
+    if axes[0].get_legend_handles_labels()[0]:
+      axes[0].legend(fontsize=8)
 
 
 def draw_curves(
@@ -110,22 +103,10 @@ def draw_curves(
     y: label of the score.
     path: to write.
   """
-  import matplotlib
-
-  matplotlib.use("Agg")
-  import matplotlib.pyplot as plt
-
-  figure, axis = plt.subplots(figsize=(6, 4))
-  for name, points in curves.items():
-    _, spent, best = zip(*points, strict=True)
-    axis.step([s / 60 for s in spent], best, where="post", label=name)
-  axis.set_xlabel("compute [device-minutes]")
-  axis.set_ylabel(y)
-  axis.grid(alpha=0.3)
-  axis.legend(fontsize=8)
-  figure.tight_layout()
-  figure.savefig(path, dpi=120)
-  plt.close(figure)
+  with _lines(path, "compute [device-minutes]", y) as axis:
+    for name, points in curves.items():
+      _, spent, best = zip(*points, strict=True)
+      axis.step([s / 60 for s in spent], best, where="post", label=name)
 
 
 def draw_lines(
@@ -145,21 +126,39 @@ def draw_lines(
     path: to write.
     log_y: whether the other axis is logarithmic too.
   """
+  with _lines(path, x, y) as axis:
+    for name, points in lines.items():
+      xs, ys = zip(*points, strict=True)
+      axis.plot(xs, ys, marker="o", markersize=3, label=name)
+    axis.set_xscale("log", base=2)
+    if log_y:
+      axis.set_yscale("log")
+
+
+@contextlib.contextmanager
+def _lines(path: Path, x: str, y: str) -> Iterator[Any]:
+  """Yields the one axis of a figure of named lines, written to `path`."""
+  with _figure(path, figsize=(6, 4)) as axis:
+    yield axis
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+
+
+@contextlib.contextmanager
+def _figure(path: Path, **options: Any) -> Iterator[Any]:
+  """Yields the axes of a new figure, which is then written to `path` (PNG)."""
+  # A second of import, and only where something is drawn.
   import matplotlib
 
   matplotlib.use("Agg")
   import matplotlib.pyplot as plt
 
-  figure, axis = plt.subplots(figsize=(6, 4))
-  for name, points in lines.items():
-    axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
-  axis.set_xscale("log", base=2)
-  if log_y:
-    axis.set_yscale("log")
-  axis.set_xlabel(x)
-  axis.set_ylabel(y)
-  axis.grid(alpha=0.3)
-  axis.legend(fontsize=8)
-  figure.tight_layout()
-  figure.savefig(path, dpi=120)
-  plt.close(figure)
+  figure, axes = plt.subplots(**options)
+  try:
+    yield axes
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+  finally:
+    plt.close(figure)

@@ -42,7 +42,8 @@ class Case:
     decay: "none", "scalar" or "vector".
     topology: such as "v5e:2x2".
     mesh: devices along batch and heads; (1, 1) is one chip.
-    implementation: "pallas_tpu", "xla" or a key of peers.PEERS.
+    implementation: "pallas_tpu", "xla" or a key of peers.PEERS; attention has
+      one form each, and takes it for a name.
     batch, time, heads, key_dim, value_dim: of the whole arrays.
     dtype: of the tokens.
     chunk_size, block_heads, min_log_decay: as in the operators; None is their

@@ -17,7 +17,7 @@ FORMS: Mapping[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     (256, 512, 1024),
   ),
   _FLASH: (
-    {"operator": "flash_attention"},
+    {"operator": "flash_attention", "implementation": "jax"},
     (512, 1024, 2048, 4096, 8192, 16384),
   ),
   "Gated DeltaNet, XLA": (

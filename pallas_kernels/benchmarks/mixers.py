@@ -45,7 +45,7 @@ def _rwkv7(q, k, v, beta, G, **options):
   )
 
 
-def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
+def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
   """Returns `function` with decays of at most e^-5 a step, as KDA bounds it."""
   return functools.partial(function, min_log_decay=KDA_DECAY)
 
@@ -54,11 +54,11 @@ MIXERS = {
   "linear attention": Mixer(_additive, ()),
   "scalar decay (Mamba-2)": Mixer(_additive, ("g",)),
   "GLA": Mixer(_additive, ("G",)),
-  "GLA, bounded decay": Mixer(bounded(_additive), ("G",)),
+  "GLA, bounded decay": Mixer(_bounded(_additive), ("G",)),
   "DeltaNet": Mixer(_delta, ("beta",)),
   "Gated DeltaNet": Mixer(_delta, ("beta", "g")),
   "KDA": Mixer(_delta, ("beta", "G")),
-  "KDA, bounded decay": Mixer(bounded(_delta), ("beta", "G")),
+  "KDA, bounded decay": Mixer(_bounded(_delta), ("beta", "G")),
   "RWKV-7": Mixer(_rwkv7, ("beta", "G")),
 }
 
