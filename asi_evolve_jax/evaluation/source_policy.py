@@ -133,7 +133,8 @@ class _Visitor(ast.NodeVisitor):
     reached = _FORBIDDEN_PARTS.intersection(path.split("."))
     if reached:
       self._refuse(
-        node, f"{', '.join(reached)} is not part of a computation; remove it"
+        node,
+        f"{', '.join(sorted(reached))} is not part of a computation; remove it",
       )
 
   def visit_Name(self, node: ast.Name) -> None:

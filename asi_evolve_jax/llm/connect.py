@@ -81,7 +81,7 @@ def connect(
       environ=environ,
     )
   else:
-    key = environ.get(models.key_variable, "")
+    key = environ.get(models.key_variable, "").strip()
     provider = OpenAICompatible(
       settings.llm.removeprefix(_OPENAI),
       key,

@@ -14,11 +14,17 @@ _SHAPES = re.compile(
 )
 
 
+# "EMPTY", which local servers take for a key, is no secret, and blanking it
+# would garble prompts and Programs.
+_LEAST = 6
+
+
 class Redactor:
   """Blanks given secrets and whatever looks like a credential."""
 
   def __init__(self, secrets: Iterable[str]):
-    self._secrets = sorted({s for s in secrets if s}, key=len, reverse=True)
+    long = {secret for secret in secrets if len(secret) >= _LEAST}
+    self._secrets = sorted(long, key=len, reverse=True)
 
   def __call__(self, text: str) -> str:
     """Returns `text` without secrets, in characters that UTF-8 can hold."""

@@ -42,11 +42,14 @@ class _Side:
     results: that speak for it, failed ones included.
     values: seed -> metrics.
     fault: why it has no value at some seed, or "".
+    costs: of measuring; a Result copied from an equal Artifact's cost what
+      that one did.
   """
 
   results: tuple[Result, ...]
   values: dict[int, dict[str, float]]
   fault: str
+  costs: tuple[dict[str, float], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +191,8 @@ def _side(
     fault = _ended(failed[-1])
   elif missing and program in view.vetoed:
     fault = "stopped: a person has vetoed it"
-  return _Side(tuple(results), values, fault)
+  paid = [view.results.get(r.copied_from, r) for r in results]
+  return _Side(tuple(results), values, fault, tuple(r.cost for r in paid))
 
 
 def _ended(result: Result) -> str:
@@ -269,9 +273,9 @@ def _held(comparison: _Comparison, track: Track) -> list[dict[str, Any]]:
 def _budget(side: _Side) -> dict[str, float]:
   """Returns tokens, flops and core_seconds, as far as they were reported."""
   spent: dict[str, list[float]] = {}
-  for result in side.results:
+  for cost in side.costs:
     for name, key in _COSTS.items():
-      value = result.cost.get(key)
+      value = cost.get(key)
       if value is not None and math.isfinite(value):
         spent.setdefault(name, []).append(value)
   return {name: math.fsum(values) for name, values in spent.items()}

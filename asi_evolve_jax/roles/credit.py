@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from asi_evolve_jax.llm.port import Credit
@@ -27,6 +28,10 @@ def credits(
   for proposal in view.proposals.values():
     if proposal.author == BASELINE or proposal.operator in (REPAIR, IMPORT):
       continue
+    missed = proposal.choice.get("instead_of")
+    if missed:  # it was asked first, and had nothing to propose
+      asked = found.get(missed, Credit())
+      found[missed] = dataclasses.replace(asked, proposals=asked.proposals + 1)
     before = found.get(proposal.author, Credit())
     found[proposal.author] = Credit(
       proposals=before.proposals + 1,

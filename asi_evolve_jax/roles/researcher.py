@@ -268,6 +268,7 @@ class Researcher:
       rng,
       about=f"repair of {result.program[:12]}",
       query=query,
+      credits=self._credits(()) if self._team.chooses else {},
       reads=self._team.reads(name),
     )
     try:
@@ -318,7 +319,7 @@ class Researcher:
     name, choice = self._team.pick(earned)
     pinned = self._contexts.pinned()
     if pinned and not self._contexts.has_genome(pinned):
-      name = self._team.mender("", has_genome=False)
+      name, choice = self._team.mender("", has_genome=False), {}
     reads = self._team.reads(name)
     sampler = make_sampler(self._settings.sampler, rng)
     sample = sampler.sample(

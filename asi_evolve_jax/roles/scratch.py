@@ -15,7 +15,14 @@ from collections.abc import Collection
 from pathlib import Path
 
 from asi_evolve_jax.records import View
-from asi_evolve_jax.records.schema import LOST, OK, UNSEEN, Result, Task
+from asi_evolve_jax.records.schema import (
+  LOST,
+  OK,
+  REPEAT,
+  UNSEEN,
+  Result,
+  Task,
+)
 
 _SWEEP_EVERY_S = 60.0
 
@@ -34,8 +41,14 @@ class Scratch:
     self._swept_at = -_SWEEP_EVERY_S
 
   def of(self, task: Task) -> Path:
-    """Returns a Task's folder, the same for each of its attempts."""
-    return self._folder / dataclasses.replace(task, attempt=0).id
+    """Returns a Task's folder, the same for each of its attempts.
+
+    But for repeats: each attempt at one is a measurement of its own, which must
+    not read what the one before has left.
+    """
+    own = task.purpose == REPEAT
+    first = task if own else dataclasses.replace(task, attempt=0)
+    return self._folder / first.id
 
   def finished(self, task: Task, result: Result) -> None:
     """Tidies up after the last attempt at a Task."""

@@ -52,11 +52,12 @@ def end_reason(
     return budget.spent_up()
   wanted = rounds(view, settings)
   searching = any(t.purpose not in UNSEEN for t in view.pending())
-  mending = settings.researcher.repair and view.unrepaired()
   if view.rounds() >= wanted and view.results and not searching:
-    if mending or waiting:
+    if waiting:
       return None
-    return f"rounds: {view.rounds()} of {wanted}"
+    # A repair to come keeps the search going, while there is a budget for it.
+    if not (settings.researcher.repair and view.unrepaired()):
+      return f"rounds: {view.rounds()} of {wanted}"
   if running or view.steering.paused:
     return None
   return budget.exhausted() or None

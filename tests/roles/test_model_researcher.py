@@ -242,6 +242,9 @@ def test_the_round_goes_on_without_the_model(tmp_path, script):
   assert proposal.author == "symbolic"
   assert proposal.choice["instead_of"] == "llm"
   assert proposal.choice["why"]
+  # It was asked: a bandit must not take it for one that was not.
+  earned = credits(loop.view, loop.settings.ladder, loop.track.metric)
+  assert earned["llm"].proposals == 1
 
 
 def test_a_call_that_could_break_the_budget_is_not_made(tmp_path):

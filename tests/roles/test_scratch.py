@@ -3,7 +3,7 @@
 import dataclasses
 
 from asi_evolve_jax.records import View
-from asi_evolve_jax.records.schema import Milestone, Result, Task
+from asi_evolve_jax.records.schema import REPEAT, Milestone, Result, Task
 from asi_evolve_jax.roles.scratch import Scratch
 
 TASK = Task(program="p", rung="quick", seeds=(0,))
@@ -88,3 +88,10 @@ def test_what_a_crash_or_the_end_of_the_search_left_is_swept(tmp_path):
   assert _left(folder) == {"train.log"}
   assert _left(kept) == {"checkpoints-0", "train.log"}
   assert (tmp_path / "somebody-else").exists()
+
+
+def test_a_repeat_reads_nothing_that_one_before_has_left(tmp_path):
+  repeat = dataclasses.replace(TASK, purpose=REPEAT)
+  scratch, folder = _filled(tmp_path, 60.0, repeat)
+  again = dataclasses.replace(repeat, attempt=1)
+  assert scratch.of(again) != folder

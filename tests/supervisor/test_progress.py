@@ -133,6 +133,16 @@ def test_a_spent_budget_ends_the_search_once_nothing_runs():
   assert "device_s 4 of 5" in end_reason(view, settings, METRIC, NOW)
 
 
+def test_a_repair_that_nothing_is_left_for_does_not_hold_up_the_end():
+  view = _view(1.0, status="rejected")
+  view.update(_measured("only", {"wall_seconds": 4.0, "cpu_seconds": 4.0}))
+  rich = _settings(rounds=1, budget=BudgetSettings(device_s=90.0))
+  assert end_reason(view, rich, METRIC, NOW) is None
+  poor = _settings(rounds=1, budget=BudgetSettings(device_s=5.0))
+  assert end_reason(view, poor, METRIC, NOW, running=True) is None
+  assert "device_s 4 of 5" in end_reason(view, poor, METRIC, NOW)
+
+
 def test_rounds_do_not_end_a_search_that_waits_for_a_person():
   view = _view(1.0, 2.0)
   settings = _settings(rounds=2)

@@ -38,7 +38,7 @@ def accuracies(
   found = {}
   for metric, steps in tasks(options).items():
     name = metric.partition("/")[2]
-    path = scratch / f"{name}-{seed}.json"
+    path = scratch / f"{metric.replace('/', '-')}-{seed}.json"
     if not path.exists():
       measured = measure(trainer, TASKS[name], steps, seed, options.run.rates)
       harness.write_json(path, dataclasses.asdict(measured))
