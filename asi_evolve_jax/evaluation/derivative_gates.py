@@ -51,8 +51,8 @@ def check_derivative(
     cotangents: some of the shape of y, independent and of unit variance.
     rng: of the directions.
   """
-  y = np.asarray(value(point), np.float64)
-  eps = eps_of(value(point).dtype)
+  first = value(point)
+  y, eps = np.asarray(first, np.float64), eps_of(first.dtype)
   flat = [np.asarray(dy, np.float64).ravel() for dy in cotangents]
   claimed = [gradients(point, dy) for dy in cotangents]
   for name, array in point.items():

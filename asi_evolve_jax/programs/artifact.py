@@ -138,7 +138,7 @@ def trace(
     artifact_hash="",
     jax=jax.__version__,
   )
-  return _named(header, sections)
+  return _named(header, sections, _read(header, sections))
 
 
 def _check_result(
@@ -157,11 +157,14 @@ def _check_result(
     )
 
 
-def _named(header: Header, sections: Mapping[str, bytes]) -> bytes:
-  """Returns the bytes of an Artifact, named by what it computes."""
-  mixer = LoadedMixer(header, _read(header, sections))
-  header = dataclasses.replace(header, artifact_hash=mixer.name())
-  return pack(header, sections)
+def _named(
+  header: Header,
+  sections: Mapping[str, bytes],
+  functions: Mapping[str, exported.Function],
+) -> bytes:
+  """Returns the bytes of an Artifact, named by what its functions compute."""
+  name = LoadedMixer(header, functions).name()
+  return pack(dataclasses.replace(header, artifact_hash=name), sections)
 
 
 class LoadedMixer:
@@ -253,10 +256,11 @@ class LoadedMixer:
     for time in self.header.times:
       function = self.functions[f"apply.{time}"]
       assert function.derivative is not None
+      assert function.pullback is not None
       inputs = [*params, "x", "depth"]
       parts += exported.hashes(function.exported, function.module, inputs)
       backward = exported.hashes(
-        function.exported.vjp(), function.derivative, [*inputs, "dy"]
+        function.pullback, function.derivative, [*inputs, "dy"]
       )
       gradients = sorted(zip(params, backward, strict=False))
       parts += backward[len(params) :]
@@ -281,10 +285,15 @@ def load(payload: bytes) -> LoadedMixer:
   return mixer
 
 
-def keep(payload: bytes, times: Sequence[int]) -> bytes:
+def keep(mixer: LoadedMixer, payload: bytes, times: Sequence[int]) -> bytes:
   """Returns the Artifact with the lengths `times` alone, its own first.
 
   What is left out: other lengths and the recurrent form.
+
+  Args:
+    mixer: what `load` made of `payload`.
+    payload: the Artifact.
+    times: tokens.
 
   Raises:
     ArtifactError: if the Artifact cannot be read, or lacks a length.
@@ -301,7 +310,7 @@ def keep(payload: bytes, times: Sequence[int]) -> bytes:
     recurrent=False,
     sections={name: len(data) for name, data in kept.items()},
   )
-  return _named(header, kept)
+  return _named(header, kept, {name: mixer.functions[name] for name in names})
 
 
 def _read(

@@ -55,11 +55,13 @@ class Function:
     exported: to be called.
     module: its StableHLO.
     derivative: that of its first derivative, if it must have one.
+    pullback: that derivative; each `exported.vjp()` would decode it again.
   """
 
   exported: export.Exported
   module: stablehlo.Module
   derivative: stablehlo.Module | None = None
+  pullback: export.Exported | None = None
 
 
 def read(
@@ -111,7 +113,7 @@ def read(
     ) from error
   name = f"the derivative of {name}"
   _check(name, pullback, backward, platform, [*inputs, *outputs], inputs)
-  return Function(exported, module, backward)
+  return Function(exported, module, backward, pullback)
 
 
 def _check(

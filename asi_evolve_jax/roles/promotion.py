@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from asi_evolve_jax.evaluation.budget import Budget
 from asi_evolve_jax.evaluation.ladder import Standing
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import OK, SEARCH, Result, Task
@@ -27,7 +26,6 @@ class Promotions:
   def __init__(self, settings: RunSettings, track: Track, view: View):
     self._metric = track.metric
     self._view = view
-    self._settings = settings
     self._limits = {k: v for k, v in plain(settings.approve_above).items() if v}
     minimize = track.metric.direction == MINIMIZE
     self._rungs = {
@@ -113,7 +111,7 @@ class Promotions:
     )
 
   def _cost(self, task: Task) -> dict[str, float] | None:
-    if self._view.spending.seed_cost(task.rung) is None:
+    each = self._view.spending.seed_cost(task.rung)
+    if each is None:
       return None
-    budget = Budget(self._view, self._settings)
-    return budget.task_cost(task.rung, len(task.seeds))
+    return {name: value * len(task.seeds) for name, value in each.items()}

@@ -162,6 +162,8 @@ class Trainer:
       )
       lowered = step.lower(state, self._placed(self.time), rate)
       self._step = _compiled(lowered, _QUICK)
+    rows = self.batch // jax.process_count()
+    self._ones = self.put(np.ones((rows, self.time), np.float32))
     self._params = state["params"]
     self._evaluators: dict[int, jax.stages.Compiled] = {}
     self._evaluator(self.time)
@@ -230,7 +232,11 @@ class Trainer:
     Returns:
       (state, {"loss": nats a target, "norm": of the gradient}), not waited for.
     """
-    placed = tuple(self.put(a) for a in _examples(data))
+    if isinstance(data, Examples):
+      placed = tuple(self.put(a) for a in data)
+    else:
+      # Text in every step: what counts is everything, and is there already.
+      placed = (self.put(data[:, :-1]), self.put(data[:, 1:]), self._ones)
     return self._step(state, placed, np.float32(rate))
 
   def evaluate(

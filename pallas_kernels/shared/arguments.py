@@ -35,9 +35,7 @@ def check_recurrence(
     TypeError: if an array is not of a floating dtype.
     ValueError: if shapes do not fit together or the chunk size is unusable.
   """
-  if chunk_size is not None and (
-    chunk_size < 1 or chunk_size & (chunk_size - 1)
-  ):
+  if chunk_size is not None and not _is_power_of_two(chunk_size):
     raise ValueError(
       f"{operator}: chunk_size must be a power of two, got {chunk_size}."
     )
@@ -108,8 +106,11 @@ def check_schedule(
   block_heads: int | None,
   sub_chunk: int | None,
   min_log_decay: float,
-) -> None:
+) -> int:
   """Checks the choices of a schedule; see dispatch.recurrence.
+
+  Returns:
+    The sub_chunk to use.
 
   Raises:
     ValueError: if one of them is no number that means anything.
@@ -125,13 +126,18 @@ def check_schedule(
       f"{operator}: block_heads must be at least 1, got {block_heads}."
     )
   if sub_chunk is not None and (
-    not 1 <= sub_chunk <= largest or sub_chunk & (sub_chunk - 1)
+    sub_chunk > largest or not _is_power_of_two(sub_chunk)
   ):
     raise ValueError(
       f"{operator}: sub_chunk must be a power of two up to {largest}, got "
       f"{sub_chunk}: with more tokens the factors of a decay of "
       f"min_log_decay={min_log_decay} a step overflow."
     )
+  return largest if sub_chunk is None else sub_chunk
+
+
+def _is_power_of_two(number: int) -> bool:
+  return number >= 1 and not number & (number - 1)
 
 
 def accumulation_dtype(*arrays: jax.Array | None) -> np.dtype:

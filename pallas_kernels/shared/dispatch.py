@@ -142,9 +142,9 @@ def recurrence(
   arguments.check_recurrence(
     name, tokens, g, initial_state, segment_ids, chunk_size
   )
-  arguments.check_schedule(name, block_heads, sub_chunk, min_log_decay)
-  if sub_chunk is None:
-    sub_chunk = arguments.largest_sub_chunk(min_log_decay)
+  sub_chunk = arguments.check_schedule(
+    name, block_heads, sub_chunk, min_log_decay
+  )
   rates = dict(rates or {})
   for rate, x in rates.items():
     shape = tokens["v"].shape[:3]

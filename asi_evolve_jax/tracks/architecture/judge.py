@@ -183,9 +183,8 @@ class Case:
     self._mixer = self._load(CPU)
     platform = self._options.platform
     form = self._data[platform]
-    if platform != CPU:
-      self._load(platform)
-    self.payload = artifact.keep(form, self._options.kept_lengths())
+    mixer = self._mixer if platform == CPU else self._load(platform)
+    self.payload = artifact.keep(mixer, form, self._options.kept_lengths())
     header = artifact.read_header(self.payload)
     self.report |= {
       "artifact_hash": header.artifact_hash,
@@ -312,7 +311,8 @@ class Case:
     kernel_gates.check_forms(self._load(forms.PLAIN), self._load(forms.KERNELS))
 
   def _check_target(self) -> None:
-    self._load(forms.TPU)
+    if self._options.platform != forms.TPU:  # else it is checked already
+      self._load(forms.TPU)
     self.report |= kernel_gates.check_compiles(
       self._data[forms.TPU],
       self._options.preflight,
