@@ -19,11 +19,10 @@ from asi_evolve_jax.roles.library import names_of, names_to_come
 from asi_evolve_jax.settings import SettingsError, of_run
 from asi_evolve_jax.supervisor.processes import EXIT_FAILED, EXIT_USAGE
 from asi_evolve_jax.tracks import registry
-from cognition import CognitionError, Names, recall
+from cognition import ITEMS_DIR, CognitionError, Names, recall
 from cognition.add import Paper, candidates
 from cognition.item import Item
 from launch import _words
-from launch._items import ITEMS_DIR
 
 USAGE = """\
 python -m launch.cognition <command>

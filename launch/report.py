@@ -17,11 +17,12 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from asi_evolve_jax.records import RecordError, Records, StoreError, View
+from asi_evolve_jax.records import RecordError, Records, StoreError
 from asi_evolve_jax.records.archive import ArchiveError, import_archive
 from asi_evolve_jax.settings import SettingsError
 from asi_evolve_jax.supervisor.processes import EXIT_FAILED, EXIT_USAGE
 from asi_evolve_jax.supervisor.run import OpenRun, attach
+from asi_evolve_jax.supervisor.steering import view_of
 
 _RECORDS = flags.DEFINE_string(
   "records", "", "URL of the records: a folder, file:// or gs://."
@@ -31,20 +32,12 @@ _OUT = flags.DEFINE_string(
 )
 
 
-def _view(run: OpenRun) -> View:
-  metric = run.track.metric
-  view = View(metric.name, metric.direction)
-  records, _ = run.records.follow(None)
-  view.update(records)
-  return view
-
-
 def _ladder(run: OpenRun, out: Path) -> str:
   from asi_evolve_jax.reporting import ladder
   from asi_evolve_jax.reporting.figures import draw_lines
 
   metric = run.track.metric
-  view = _view(run)
+  view = view_of(run)
   found = ladder.study(*ladder.read(view, run.records, run.settings, metric))
   text = ladder.markdown(found, metric)
   (out / "ladder.md").write_text(text)
@@ -61,7 +54,7 @@ def _ladder(run: OpenRun, out: Path) -> str:
 def _calibrate(run: OpenRun, out: Path) -> str:
   from asi_evolve_jax.reporting import calibration
 
-  view = _view(run)
+  view = view_of(run)
   scales = calibration.calibrate(view, run.settings, run.track)
   seconds = sum(r.cost.get("cpu_seconds", 0.0) for r in view.results.values())
   text = calibration.markdown(scales, seconds)
@@ -75,7 +68,7 @@ def _compare(a: OpenRun, b: OpenRun, out: Path) -> str:
   from asi_evolve_jax.reporting import compare
 
   def side(run: OpenRun) -> compare.Side:
-    return compare.Side(_view(run), run.settings, run.track)
+    return compare.Side(view_of(run), run.settings, run.track)
 
   return compare.write(side(a), side(b), out)
 

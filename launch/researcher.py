@@ -1,8 +1,8 @@
 """`python -m launch.researcher --records=URL`: proposes Programs."""
 
 from asi_evolve_jax.roles.researcher import Researcher
+from cognition import ITEMS_DIR
 from launch import _role
-from launch._items import ITEMS_DIR
 
 if __name__ == "__main__":
   _role.main(

@@ -154,12 +154,12 @@ def _say(text: str) -> None:
 
 def _print(session: Session, claims: list[Claim]) -> None:
   table = Table("Claim", "Program", "over", "gain [95 %]", "verdict", "why")
-  names = {p.program: p.name for p in session.view.proposals.values()}
+  name_of = session.view.name_of
   for claim in claims:
     table.add_row(
       claim.id[:8],
-      names.get(claim.program, claim.program[:12]),
-      "itself" if claim.control else names.get(claim.baseline, "?"),
+      name_of(claim.program),
+      "itself" if claim.control else name_of(claim.baseline),
       verdict.interval(claim.effect, claim.low, claim.high).replace("[", "\\["),
       claim.verdict,
       claim.why,

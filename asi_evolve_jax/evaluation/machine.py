@@ -26,14 +26,8 @@ _PACKAGES = (
 
 def machine() -> dict[str, Any]:
   """Returns processor, cores, memory [bytes] and platform."""
-  model = platform.processor() or platform.machine()
-  try:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-      if line.startswith("model name"):
-        model = line.split(":", 1)[1].strip()
-        break
-  except OSError:
-    pass  # not Linux: the platform's word has to do
+  # Where it is not Linux the platform's word has to do.
+  model = _cpuinfo("model name") or platform.processor() or platform.machine()
   memory = 0
   if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -81,12 +75,17 @@ def kind(threads: int) -> str:
 
 def _instructions() -> str:
   """Names the processor's instruction sets: XLA compiles for just these."""
+  flags = " ".join(sorted(_cpuinfo("flags", "Features").split()))
+  return hashlib.sha256(flags.encode()).hexdigest()[:8] if flags else "unknown"
+
+
+def _cpuinfo(*names: str) -> str:
+  """Returns the first entry of /proc/cpuinfo with one of `names`, or ""."""
   with contextlib.suppress(OSError):
     for line in Path("/proc/cpuinfo").read_text().splitlines():
-      if line.startswith(("flags", "Features")):
-        flags = " ".join(sorted(line.split(":", 1)[1].split()))
-        return hashlib.sha256(flags.encode()).hexdigest()[:8]
-  return "unknown"
+      if line.startswith(names):
+        return line.split(":", 1)[1].strip()
+  return ""
 
 
 def commit() -> str:

@@ -16,6 +16,8 @@ _OPENAI = "openai:"
 _URLS = ("openai:http://", "openai:https://")
 _GOOGLE = ("gemini", "vertex")
 NONE = "none"
+# Values of config.researcher.proposer that call a model if there is one.
+WITH_MODEL = ("auto", "llm", "mixed")
 
 
 def check(settings: RunSettings) -> None:
@@ -38,7 +40,7 @@ def check(settings: RunSettings) -> None:
 
 def calls(settings: RunSettings) -> bool:
   """Whether the run's proposer would call a model if it could."""
-  return settings.researcher.proposer in ("auto", "mixed", "llm") and not (
+  return settings.researcher.proposer in WITH_MODEL and not (
     settings.llm == NONE or settings.llm.startswith(REPLAY)
   )
 

@@ -15,6 +15,12 @@ from typing import Any
 _FENCE = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*)\n\s*```\s*\Z", re.DOTALL)
 
 
+def unfenced(text: str) -> str:
+  """Returns what stands in a Markdown fence, or `text` where there is none."""
+  fenced = _FENCE.match(text)
+  return fenced.group(1) if fenced else text
+
+
 class StructureError(ValueError):
   """A reply that is not what was asked for; says where and why."""
 
@@ -25,9 +31,8 @@ def parse(text: str, schema: Mapping[str, Any]) -> Any:
   Raises:
     StructureError: if it is no JSON or not of `schema`.
   """
-  fenced = _FENCE.match(text)
   try:
-    value = json.loads(fenced.group(1) if fenced else text)
+    value = json.loads(unfenced(text))
   except RecursionError as e:
     raise StructureError("the reply is nested too deeply") from e
   except ValueError as e:

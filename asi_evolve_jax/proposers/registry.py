@@ -19,7 +19,6 @@ _PROPOSERS: dict[str, Callable[[], Proposer]] = {
   "symbolic": Symbolic,
   "random": Uniform,
 }
-_WITH_MODEL = ("auto", LLM, "mixed")
 _STAND_IN = "symbolic"
 
 
@@ -32,7 +31,7 @@ def make_proposer(name: str) -> Proposer:
   if name not in _PROPOSERS:
     raise SettingsError(
       f"config.researcher.proposer is {name!r}; proposers here: "
-      f"{', '.join(sorted([*_PROPOSERS, *_WITH_MODEL]))}."
+      f"{', '.join(sorted([*_PROPOSERS, *connect.WITH_MODEL]))}."
     )
   return _PROPOSERS[name]()
 
@@ -43,7 +42,7 @@ def check(settings: RunSettings) -> None:
   Raises:
     SettingsError: naming key and remedy.
   """
-  if settings.researcher.proposer not in _WITH_MODEL:
+  if settings.researcher.proposer not in connect.WITH_MODEL:
     make_proposer(settings.researcher.proposer)
   connect.check(settings)
 
@@ -58,7 +57,7 @@ def make_team(settings: RunSettings, model: Model | None) -> Team:
   if settings.llm.startswith(connect.REPLAY):
     return Team({"replay": Replay(settings.llm.removeprefix(connect.REPLAY))})
   name = settings.researcher.proposer
-  if name not in _WITH_MODEL:
+  if name not in connect.WITH_MODEL:
     return Team({name: make_proposer(name)})
   symbolic = make_proposer(_STAND_IN)
   if model is None:
@@ -78,7 +77,7 @@ def announce(
   """Returns one line on who proposes where that hangs on a model, or ""."""
   if settings.llm.startswith(connect.REPLAY):
     return f"proposals come from {settings.llm.removeprefix(connect.REPLAY)}"
-  if settings.researcher.proposer not in _WITH_MODEL:
+  if settings.researcher.proposer not in connect.WITH_MODEL:
     return ""
   why = connect.unusable(settings, environ)
   if why:

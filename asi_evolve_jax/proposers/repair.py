@@ -117,7 +117,7 @@ def _values(
   """Returns the other values of `gene`: what its parent had comes first."""
   genome = context.parent.genome
   assert genome is not None
-  others = [v for v in gene_named(context.space, gene).values]
+  others = list(gene_named(context.space, gene).values)
   others.remove(genome[gene])
 
   def order(value: Any) -> tuple[bool, float, float]:

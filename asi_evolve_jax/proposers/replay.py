@@ -9,12 +9,11 @@ from __future__ import annotations
 from asi_evolve_jax.proposers.base import Context, Draft, Exhausted, Rejection
 from asi_evolve_jax.records import Records
 from asi_evolve_jax.records.schema import (
-  IMPORT,
   REPAIR,
   Program,
   Proposal,
 )
-from asi_evolve_jax.records.views import BASELINE
+from asi_evolve_jax.records.views import is_round
 from asi_evolve_jax.settings import SettingsError
 
 
@@ -39,11 +38,7 @@ class Replay:
     proposals = sorted(
       (r for r in records if isinstance(r, Proposal)), key=lambda p: p.id
     )
-    self._rounds = [
-      p
-      for p in proposals
-      if p.author != BASELINE and p.operator not in (REPAIR, IMPORT)
-    ]
+    self._rounds = [p for p in proposals if is_round(p)]
     self._repairs = {p.parents[0]: p for p in proposals if p.operator == REPAIR}
     if not self._rounds:
       raise SettingsError(

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from asi_evolve_jax.llm.structured import unfenced
 from asi_evolve_jax.proposers import edits
 
 _TEXT = {"type": "string"}
@@ -40,7 +41,6 @@ VERDICT = {
 
 _LONGEST_NAME = 40
 _LONGEST_MOTIVATION = 4000
-_FENCE = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*)\n\s*```\s*\Z", re.DOTALL)
 
 
 class ReplyError(ValueError):
@@ -69,9 +69,7 @@ def read(data: Mapping[str, Any], parent: str, max_chars: int) -> Written:
       edits cannot be made.
   """
   if "program" in data:
-    fenced = _FENCE.match(data["program"])
-    source = fenced.group(1) if fenced else data["program"]
-    source = source.strip("\n") + "\n"
+    source = unfenced(data["program"]).strip("\n") + "\n"
   else:
     pairs = [(edit["search"], edit["replace"]) for edit in data["edits"]]
     source = edits.apply(parent, pairs)

@@ -52,13 +52,12 @@ class Team:
     self._exploration = exploration
 
   @property
-  def chooses(self) -> bool:
-    """Whether Context.credits are looked at."""
-    return len(self._members) > 1 or LLM in self._members
-
-  @property
   def waits(self) -> bool:
-    """Whether a Proposal may take minutes, of waiting and not of work."""
+    """Whether a model is among them.
+
+    Then Context.credits are looked at, and a Proposal may take minutes, of
+    waiting and not of work.
+    """
     return any(member.reads for member in self._members.values())
 
   @property

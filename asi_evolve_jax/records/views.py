@@ -7,6 +7,7 @@ whatever the order in which these arrived.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -138,7 +139,7 @@ class View:
       self._mend(proposal.parents[0])
     if self.steering.lines and not self.vetoed.isdisjoint(proposal.parents):
       self._count_vetoes()
-    if _is_round(proposal):
+    if is_round(proposal):
       self._proposed += 1
       self._rounds_of[proposal.program] += 1
       self._rounds += proposal.program in self._finished
@@ -295,6 +296,19 @@ class View:
 
   # Questions.
 
+  def name_of(self, program: str) -> str:
+    """Returns a Program's name, or how its id begins where it has none."""
+    proposal = self.proposal_of.get(program)
+    return proposal.name if proposal is not None else program[:12]
+
+  def last_attempt(self, task: schema.Task) -> schema.Task:
+    """Returns the latest attempt at a Task that was asked for."""
+    while True:
+      again = dataclasses.replace(task, attempt=task.attempt + 1)
+      if again.id not in self.tasks:
+        return task
+      task = again
+
   def pending(self) -> list[schema.Task]:
     """Returns the Tasks without a Result: highest priority, then oldest.
 
@@ -312,7 +326,7 @@ class View:
     found = []
     for program, result in self._rejected.items():
       proposal = self.proposal_of.get(program)
-      if program not in self.vetoed and proposal and _is_round(proposal):
+      if program not in self.vetoed and proposal and is_round(proposal):
         found.append(result)
     return found
 
@@ -451,7 +465,8 @@ class View:
     return sorted(seen, key=lambda r: (-place.get(r, -1), r))
 
 
-def _is_round(proposal: schema.Proposal) -> bool:
+def is_round(proposal: schema.Proposal) -> bool:
+  """Whether it counts as a round: baselines, imports and repairs do not."""
   return proposal.author != BASELINE and proposal.operator not in (
     schema.REPAIR,
     schema.IMPORT,

@@ -45,8 +45,8 @@ def write(
   held = [c for c in verdict.comparisons(view) if c.verdict == CLAIMED]
   pages = {}
   for claim in held:
-    name = f"{_slug(_name(view, claim.program))}-over-"
-    name += f"{_slug(_name(view, claim.baseline))}-{claim.id[:8]}.md"
+    name = f"{_slug(view.name_of(claim.program))}-over-"
+    name += f"{_slug(view.name_of(claim.baseline))}-{claim.id[:8]}.md"
     pages[folder / name] = card(view, settings, track, claim)
   for old in folder.glob("*.md"):
     if old not in pages:
@@ -59,7 +59,7 @@ def write(
 
 def card(view: View, settings: RunSettings, track: Track, claim: Claim) -> str:
   """Returns the card of one Claim as Markdown."""
-  name, over = _name(view, claim.program), _name(view, claim.baseline)
+  name, over = view.name_of(claim.program), view.name_of(claim.baseline)
   gain = verdict.interval(claim.effect, claim.low, claim.high)
   sections = (
     ("What it is", _what(view, track, claim)),
@@ -100,7 +100,7 @@ def _what(view: View, track: Track, claim: Claim) -> list[str]:
     "",
     f"In the symbolic space it is `{space.title(genome)}`:",
     "",
-    f"| gene | value | {_name(view, claim.baseline)} | what it chooses |",
+    f"| gene | value | {view.name_of(claim.baseline)} | what it chooses |",
     "|---|---|---|---|",
   ]
   for gene in space.genes:
@@ -197,7 +197,7 @@ def _failed(view: View, claim: Claim) -> list[str]:
     if row["verdict"] != "held"
   ]
   lines += [
-    f"- over {_name(view, other.baseline)}: {other.verdict}, {other.why}"
+    f"- over {view.name_of(other.baseline)}: {other.verdict}, {other.why}"
     for other in verdict.comparisons(view)
     if other.program == claim.program and other.verdict != CLAIMED
   ]
@@ -239,7 +239,7 @@ def _limits(view: View, settings: RunSettings, claim: Claim) -> list[str]:
 
 
 def _cost(view: View, track: Track, claim: Claim) -> list[str]:
-  name, over = _name(view, claim.program), _name(view, claim.baseline)
+  name, over = view.name_of(claim.program), view.name_of(claim.baseline)
   lines = [f"| | {name} | {over} |", "|---|---|---|"]
   for key in dict.fromkeys((*claim.budget, *claim.baseline_budget)):
     lines.append(
@@ -336,11 +336,6 @@ def _docstring(view: View, program: str) -> str:
   except (SyntaxError, ValueError):
     return ""
   return " ".join((told or "").split())
-
-
-def _name(view: View, program: str) -> str:
-  proposal = view.proposal_of.get(program)
-  return proposal.name if proposal is not None else program[:12]
 
 
 def _slug(name: str) -> str:

@@ -179,7 +179,7 @@ def _finals(side: Side, label: str) -> str:
   """Returns the Claims of a run and its scores on fresh seeds."""
   lines = [f"## On fresh seeds: {label}\n"]
   claims = [c for c in side.view.standing_claims() if not c.control]
-  rows = [(_name(side.view, c.program), _claim(side.view, c)) for c in claims]
+  rows = [(side.view.name_of(c.program), _claim(side.view, c)) for c in claims]
   if rows:
     header = ["Program", "against", "gain [95 %]", "p corrected", "verdict"]
     lines += _markdown(header, rows)
@@ -202,16 +202,11 @@ def _claim(view: View, claim: Claim) -> list[str]:
     if claim.low is not None and claim.high is not None:
       gain += f" [{claim.low:+.4g}, {claim.high:+.4g}]"
   return [
-    _name(view, claim.baseline),
+    view.name_of(claim.baseline),
     gain,
     f"{claim.p_corrected:.3g}",
     claim.verdict,
   ]
-
-
-def _name(view: View, program: str) -> str:
-  proposal = view.proposal_of.get(program)
-  return proposal.name if proposal else program[:12]
 
 
 def _ended(view: View) -> str:

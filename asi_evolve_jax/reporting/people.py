@@ -15,8 +15,7 @@ def describe(view: View, word: Steer) -> str:
   said = word.arguments
   parts = [word.verb]
   if "program" in said:
-    proposal = view.proposal_of.get(said["program"])
-    parts.append(proposal.name if proposal else said["program"][:12])
+    parts.append(view.name_of(said["program"]))
   if said.get("descendants"):
     parts.append("and its descendants")
   if word.verb == steering.BUDGET:

@@ -161,8 +161,8 @@ def table(view: View) -> str:
   lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
   for claim in view.standing_claims():
     cells = (
-      _name(view, claim.program),
-      "itself" if claim.control else _name(view, claim.baseline),
+      view.name_of(claim.program),
+      "itself" if claim.control else view.name_of(claim.baseline),
       interval(claim.effect, claim.low, claim.high),
       f"{claim.p:.2g}",
       f"{claim.p_corrected:.2g} of {claim.family}",
@@ -182,9 +182,9 @@ def _count(view: View, claims: Sequence[Claim]) -> list[str]:
   for baseline in dict.fromkeys(c.baseline for c in claims):
     against = [c for c in claims if c.baseline == baseline]
     held = [c for c in against if c.verdict == CLAIMED]
-    name = _name(view, baseline)
+    name = view.name_of(baseline)
     if held:
-      names = ", ".join(_name(view, c.program) for c in held)
+      names = ", ".join(view.name_of(c.program) for c in held)
       lines.append(
         f"{len(held)} of {len(against)} verified candidates beat {name} on "
         f"fresh seeds: {names}."
@@ -250,9 +250,4 @@ def _scores(
 
 
 def _versus(view: View, claim: Claim) -> str:
-  return f"{_name(view, claim.program)} over {_name(view, claim.baseline)}"
-
-
-def _name(view: View, program: str) -> str:
-  proposal = view.proposal_of.get(program)
-  return proposal.name if proposal is not None else program[:12]
+  return f"{view.name_of(claim.program)} over {view.name_of(claim.baseline)}"

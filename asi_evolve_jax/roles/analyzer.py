@@ -287,17 +287,14 @@ class Analyzer:
       lines += ["", "## Lessons", "", *(f"- {lesson}" for lesson in lessons)]
     return "\n".join(lines)
 
-  def _name(self, program: str) -> str:
-    proposal = self._view.proposal_of.get(program)
-    return proposal.name if proposal is not None else program[:12]
-
   def _unit(self) -> str:
     return self._track.metric.name
 
   def _versus(self, c: Comparison) -> str:
     word = "better" if c.effect > 0 else "worse"
     amount = f"{abs(c.effect):.4g} {self._unit()}"
-    text = f"{c.rung}: {word} than parent {self._name(c.parent)} by {amount}"
+    parent = self._view.name_of(c.parent)
+    text = f"{c.rung}: {word} than parent {parent} by {amount}"
     if c.low is None or c.high is None:
       return f"{text}; one seed: no interval"
     span = f"gain {c.low:+.4g} to {c.high:+.4g}"
@@ -319,8 +316,9 @@ class Analyzer:
       verdict = "cannot be told from noise against"
     else:
       verdict = f"is {word} than"
+    parent = self._view.name_of(c.parent)
     return (
-      f"{_change(proposal)}: {verdict} {self._name(c.parent)} at {c.rung} "
+      f"{_change(proposal)}: {verdict} {parent} at {c.rung} "
       f"({c.effect:+.4g} {self._unit()}, + is better)"
     )
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from asi_evolve_jax.llm.port import Credit
 from asi_evolve_jax.records import View
-from asi_evolve_jax.records.schema import IMPORT, REPAIR, Proposal
-from asi_evolve_jax.records.views import BASELINE
+from asi_evolve_jax.records.schema import Proposal
+from asi_evolve_jax.records.views import is_round
 from asi_evolve_jax.settings import RungSettings
 from asi_evolve_jax.tracks.base import Metric
 
@@ -26,7 +26,7 @@ def credits(
   rungs = [rung.name for rung in reversed(ladder)]
   found: dict[str, Credit] = {}
   for proposal in view.proposals.values():
-    if proposal.author == BASELINE or proposal.operator in (REPAIR, IMPORT):
+    if not is_round(proposal):
       continue
     missed = proposal.choice.get("instead_of")
     if missed:  # it was asked first, and had nothing to propose

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from asi_evolve_jax.evaluation.limits import secret_values
+from asi_evolve_jax.llm.redact import Redactor
 
 log = logging.getLogger(__name__)
 
@@ -122,10 +123,7 @@ class _Redacting(logging.Formatter):
 
   def __init__(self, form: str):
     super().__init__(form)
-    self._secrets = secret_values()
+    self._redact = Redactor(secret_values())
 
   def format(self, record: logging.LogRecord) -> str:
-    text = super().format(record)
-    for secret in self._secrets:
-      text = text.replace(secret, "[redacted]")
-    return text
+    return self._redact(super().format(record))

@@ -88,11 +88,7 @@ def repeats(view: View, claim: Claim) -> list[Task]:
 
 def outcome(view: View, task: Task) -> Result | None:
   """Returns the Result of a repeat, of a later attempt if one was lost."""
-  while True:
-    again = dataclasses.replace(task, attempt=task.attempt + 1)
-    if again.id not in view.tasks:
-      return view.results.get(task.id)
-    task = again
+  return view.results.get(view.last_attempt(task).id)
 
 
 def compare(
@@ -118,7 +114,7 @@ def compare(
   machines: dict[str, None] = {}
   values: dict[str, dict[int, float]] = {}
   for original, task in zip(evidence(view, claim), tasks, strict=True):
-    name = _name(view, original.program)
+    name = view.name_of(original.program)
     repeat = outcome(view, task)
     if repeat is None or repeat.status != OK:
       how = "missing" if repeat is None else f"{repeat.status}: {repeat.error}"
@@ -203,8 +199,3 @@ def _effect(
     if a in mine and b in theirs
   ]
   return estimate(gains).effect
-
-
-def _name(view: View, program: str) -> str:
-  proposal = view.proposal_of.get(program)
-  return proposal.name if proposal is not None else program[:12]

@@ -268,7 +268,7 @@ class Researcher:
       rng,
       about=f"repair of {result.program[:12]}",
       query=query,
-      credits=self._credits(()) if self._team.chooses else {},
+      credits=self._credits(()) if self._team.waits else {},
       reads=self._team.reads(name),
     )
     try:
@@ -315,7 +315,7 @@ class Researcher:
     """
     # One generator a round: a restart does not change what follows.
     rng = random.Random(f"{self._settings.seed}/{round_number}")
-    earned = self._credits(before) if self._team.chooses else {}
+    earned = self._credits(before) if self._team.waits else {}
     name, choice = self._team.pick(earned)
     pinned = self._contexts.pinned()
     if pinned and not self._contexts.has_genome(pinned):

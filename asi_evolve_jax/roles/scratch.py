@@ -95,11 +95,7 @@ def clear(folder: Path, *, keep_logs: bool) -> None:
 
 def _ended(view: View, task: Task) -> tuple[float, str] | None:
   """Returns when (unix time) and how a Task ended; None: it may go on."""
-  while True:
-    again = dataclasses.replace(task, attempt=task.attempt + 1)
-    if again.id not in view.tasks:
-      break
-    task = again
+  task = view.last_attempt(task)
   result = view.results.get(task.id)
   if result is not None:
     return result.created_at, result.status

@@ -211,12 +211,11 @@ class Live:
     self.working()  # looks again where it is time to
     for lease in self._leases:
       task = self._view.tasks[lease.task]
-      proposal = self._view.proposal_of.get(task.program)
       purpose = "" if task.purpose == SEARCH else f" ({task.purpose})"
       age = max(0.0, time.time() - lease.started_at)
       table.add_row(
         lease.owner,
-        proposal.name if proposal else task.program[:12],
+        self._view.name_of(task.program),
         f"{task.rung}{purpose}",
         _clock(age),
       )

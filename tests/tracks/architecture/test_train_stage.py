@@ -122,24 +122,26 @@ def test_search_scores_every_seed_and_never_opens_held_out_text(
   assert reply.report["train_memory_bytes"] > 4 * 3 * count
 
 
+def _watched(options, *, score, margin, after):
+  """Returns options with a reference at `score` all along, in bits a byte."""
+  return dataclasses.replace(
+    options,
+    run=dataclasses.replace(options.run, eval_every=2),
+    stop=StopOptions(
+      reference="deltanet",
+      steps=(2, 4, 6),
+      scores=(score,) * 3,
+      margin=margin,
+      after=after,
+    ),
+  )
+
+
 def test_who_falls_behind_the_reference_stops_without_a_score(
   options, folders, payload, tmp_path
 ):
-  run = dataclasses.replace(options.run, eval_every=2)
-  reference = StopOptions(
-    reference="deltanet",
-    steps=(2, 4, 6),
-    scores=(0.1,) * 3,
-    margin=1.0,
-    after=4,
-  )
-  request = _request(
-    payload,
-    dataclasses.replace(options, run=run, stop=reference),
-    folders,
-    tmp_path,
-  )
-  reply = train.run(request)
+  watched = _watched(options, score=0.1, margin=1.0, after=4)
+  reply = train.run(_request(payload, watched, folders, tmp_path))
   assert reply.status == "stopped"
   assert reply.metrics == ()
   assert "stopped after 4 of 6 steps" in reply.error
@@ -149,15 +151,7 @@ def test_who_falls_behind_the_reference_stops_without_a_score(
 def test_who_keeps_up_with_the_reference_goes_on(
   options, folders, payload, tmp_path
 ):
-  run = dataclasses.replace(options.run, eval_every=2)
-  near = StopOptions(
-    reference="deltanet",
-    steps=(2, 4, 6),
-    scores=(20.0,) * 3,
-    margin=0.5,
-    after=0,
-  )
-  watched = dataclasses.replace(options, run=run, stop=near)
+  watched = _watched(options, score=20.0, margin=0.5, after=0)
   reply = train.run(_request(payload, watched, folders, tmp_path))
   assert reply.status == "ok"
 
