@@ -123,6 +123,19 @@ class Space(abc.ABC):
       fixed[gene.name] = value
     return fixed
 
+  def place(self, genome: Mapping[str, Any] | None) -> Genome | None:
+    """Returns the canonical form of a recorded genome.
+
+    None where there is none, or another version of the space wrote one that
+    has no place in this.
+    """
+    if genome is None:
+      return None
+    try:
+      return self.repair(genome)
+    except ValueError:
+      return None
+
   def sample(self, rng: random.Random) -> Genome:
     """Draws every active gene that is searched uniformly."""
     genome = {g.name: rng.choice(g.values) for g in self.searched()}

@@ -13,14 +13,15 @@ import math
 from collections.abc import Iterable, Sequence
 
 from asi_evolve_jax.records import schema
-from asi_evolve_jax.records.ordered import Ordered
+from asi_evolve_jax.records.ordered import Ranking
+from asi_evolve_jax.records.sessions import Sessions
 from asi_evolve_jax.records.spending import Spending
 from asi_evolve_jax.records.steering import Steering
 
 BASELINE = "baseline"  # author of Proposals that are no rounds
-_SESSION = "session/"
 _SEARCH_ENDED = "search-ended"
 _NO_REPAIR = "no-repair/"
+LEAST_DIGITS = 4  # of an id that say which Program is meant
 
 
 class View:
@@ -41,7 +42,7 @@ class View:
     artifacts: (Program id, shape key) -> Artifact.
     artifact_users: Artifact id -> Program ids that traced to it.
     visits: Program id -> number of Proposals that cite it as a parent.
-    baselines: Program ids.
+    baselines: Program id -> name.
     steering: what people have said.
     vetoed: ids of the Programs that people want no more of.
     spending: what has been spent, and what a seed costs at each rung.
@@ -75,7 +76,7 @@ class View:
     self.artifacts: dict[tuple[str, str], schema.Artifact] = {}
     self.artifact_users: dict[str, set[str]] = {}
     self.visits: collections.Counter[str] = collections.Counter()
-    self.baselines: set[str] = set()
+    self.baselines: dict[str, str] = {}
     self.steering = Steering()
     self.vetoed: set[str] = set()
     self.spending = Spending()
@@ -86,26 +87,22 @@ class View:
     self._by_hash: dict[str, schema.Artifact] = {}
     self._analyses: set[str] = set()
     self._insights: set[str] = set()
-    self._pending = Ordered()
-    self._waiting: dict[str, tuple[int, int, str]] = {}
+    self._pending = Ranking()  # Task ids
     self._arrived = 0
     self._next_attempts: set[tuple] = set()
     self._rounds_of: collections.Counter[str] = collections.Counter()
     self._finished: set[str] = set()
     self._rounds = 0
     self._proposed = 0
-    # rung -> ranking of (key, Program id), and the key of each ranked Program.
-    self._ranking: dict[str, Ordered] = {}
-    self._ranked: dict[str, dict[str, float]] = {}
-    self._times = Ordered()
-    self._sessions: dict[str, float] = {}
+    self._ranked: dict[str, Ranking] = {}  # rung -> Program ids
+    self._sessions = Sessions()
 
   def update(self, records: Iterable[schema.Record]) -> None:
     """Takes in records of any kind, in any order; doubles are ignored."""
     for record in records:
       take = getattr(self, f"_take_{record.kind}", None)
       if take is None or take(record) is not False:
-        self._times.add(record.created_at)
+        self._sessions.add(record)
 
   # One method a kind; False: it was known.
 
@@ -134,7 +131,7 @@ class View:
       self.proposal_of[proposal.program] = proposal
     self.visits.update(set(proposal.parents))
     if proposal.author == BASELINE:
-      self.baselines.add(proposal.program)
+      self.baselines[proposal.program] = proposal.name
     if proposal.operator == schema.REPAIR:
       self._mend(proposal.parents[0])
     if self.steering.lines and not self.vetoed.isdisjoint(proposal.parents):
@@ -154,9 +151,7 @@ class View:
       self._next_attempts.add(_attempt(task, task.attempt))
       self._settle(task.program)
     if task.id not in self.results:
-      entry = (-task.priority, self._arrived, task.id)
-      self._waiting[task.id] = entry
-      self._pending.add(entry)
+      self._pending.put(task.id, (-task.priority, self._arrived))
     return None
 
   def _take_result(self, result: schema.Result) -> bool | None:
@@ -164,9 +159,7 @@ class View:
       return False
     self.results[result.task] = result
     self.results_of.setdefault(result.program, []).append(result)
-    entry = self._waiting.pop(result.task, None)
-    if entry is not None:
-      self._pending.remove(entry)
+    self._pending.discard(result.task)
     if result.artifact:
       self._use(result.artifact, result.program)
     self._settle(result.program)
@@ -207,8 +200,6 @@ class View:
     if milestone.name in self.milestones:
       return False
     self.milestones[milestone.name] = milestone
-    if milestone.name.startswith(_SESSION):
-      self._sessions[milestone.name] = milestone.created_at
     if milestone.name.startswith(_NO_REPAIR):
       self._mend(milestone.name.removeprefix(_NO_REPAIR))
     return None
@@ -286,13 +277,9 @@ class View:
 
   def _rank(self, program: str, rung: str) -> None:
     score = self.score(program, rung)
-    keys = self._ranked.setdefault(rung, {})
-    ranking = self._ranking.setdefault(rung, Ordered())
-    if program in keys:
-      ranking.remove((keys.pop(program), program))
     if score is not None:
-      keys[program] = self._sign * score
-      ranking.add((keys[program], program))
+      ranking = self._ranked.setdefault(rung, Ranking())
+      ranking.put(program, self._sign * score)
 
   # Questions.
 
@@ -300,6 +287,26 @@ class View:
     """Returns a Program's name, or how its id begins where it has none."""
     proposal = self.proposal_of.get(program)
     return proposal.name if proposal is not None else program[:12]
+
+  def meant(self, text: str) -> list[str]:
+    """Returns the Programs that a person may mean: one, if all is well.
+
+    Args:
+      text: an id, its first digits (4 or more), or a name.
+    """
+    if text in self.proposal_of:
+      return [text]
+    return [
+      program
+      for program, proposal in self.proposal_of.items()
+      if proposal.name == text
+      or (len(text) >= LEAST_DIGITS and program.startswith(text))
+    ]
+
+  def baseline(self, name: str) -> str | None:
+    """Returns the Program id of the baseline `name`, if it is proposed."""
+    known = (p for p, called in self.baselines.items() if called == name)
+    return next(known, None)
 
   def last_attempt(self, task: schema.Task) -> schema.Task:
     """Returns the latest attempt at a Task that was asked for."""
@@ -314,7 +321,7 @@ class View:
 
     Those of vetoed Programs are left out: nobody is to do them.
     """
-    tasks = (self.tasks[task] for _, _, task in self._pending)
+    tasks = (self.tasks[task] for task in self._pending)
     return [task for task in tasks if task.program not in self.vetoed]
 
   def unrepaired(self) -> list[schema.Result]:
@@ -391,8 +398,7 @@ class View:
 
     Vetoed Programs are left out.
     """
-    ranking = self._ranking.get(rung, ())
-    found = (p for _, p in ranking if p not in self.vetoed)
+    found = (p for p in self._ranked.get(rung, ()) if p not in self.vetoed)
     return list(itertools.islice(found, k))
 
   def best(self, rung: str) -> str | None:
@@ -440,22 +446,10 @@ class View:
       until: name of the milestone that ends the count, once it is there;
         "finished" for the whole run.
     """
-    end = math.inf
+    end = math.inf if now is None else now
     if until in self.milestones:
       end = self.milestones[until].created_at
-    elif now is not None:
-      end = now
-    starts = sorted(self._sessions.values())
-    total = 0.0
-    for start, following in zip(starts, [*starts, math.inf][1:], strict=True):
-      last = self._times.last_before(
-        min(following, math.nextafter(end, math.inf))
-      )
-      if now is not None and following == math.inf and math.isfinite(end):
-        last = end
-      if last is not None and last > start:
-        total += last - start - self.steering.paused_between(start, last)
-    return total
+    return self._sessions.elapsed(self.steering, end, lasting=now is not None)
 
   def _reached(self, program: str) -> list[str]:
     """Returns the rungs of `program`'s Results, highest first."""

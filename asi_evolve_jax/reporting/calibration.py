@@ -19,7 +19,6 @@ from asi_evolve_jax.evaluation.statistics import (
 )
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import OK, SEARCH, Result
-from asi_evolve_jax.records.views import BASELINE
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Expectation, Metric, Track
 
@@ -94,11 +93,7 @@ def calibrate(view: View, settings: RunSettings, track: Track) -> list[Scale]:
     track: its expectations and the directions of its metrics.
   """
   directions = {metric.name: metric for metric in track.metrics()}
-  names = {
-    proposal.name: program
-    for program, proposal in view.proposal_of.items()
-    if proposal.author == BASELINE
-  }
+  names = {name: program for program, name in view.baselines.items()}
   expectations = track.expectations()
   wanted = list(dict.fromkeys(e.metric for e in expectations))
   found = []

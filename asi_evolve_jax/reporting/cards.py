@@ -10,13 +10,11 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from asi_evolve_jax.programs.genome import Genome
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import (
   CLAIMED,
   OK,
   Claim,
-  Proposal,
   Result,
 )
 from asi_evolve_jax.reporting import leaderboard, lineage, verdict
@@ -92,10 +90,10 @@ def _what(view: View, track: Track, claim: Claim) -> list[str]:
     lines += ["", "Why it was written:", ""]
     lines += [f"> {line}" for line in proposal.motivation.strip().splitlines()]
   space = track.space
-  genome = _genome(track, proposal)
+  genome = space.place(proposal.genome)
   if not genome:
     return lines
-  other = _genome(track, view.proposal_of[claim.baseline])
+  other = space.place(view.proposal_of[claim.baseline].genome) or {}
   lines += [
     "",
     f"In the symbolic space it is `{space.title(genome)}`:",
@@ -109,16 +107,6 @@ def _what(view: View, track: Track, claim: Claim) -> list[str]:
       shown = f"**{mine}**" if other and mine != theirs else f"{mine}"
       lines.append(f"| {gene.name} | {shown} | {theirs} | {gene.doc} |")
   return lines
-
-
-def _genome(track: Track, proposal: Proposal) -> Genome:
-  """Returns the genome in today's space; empty where it has no place there."""
-  if proposal.genome is None:
-    return {}
-  try:
-    return track.space.repair(proposal.genome)
-  except ValueError:
-    return {}  # the run is older than the space
 
 
 def _found(view: View, settings: RunSettings, claim: Claim) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from asi_evolve_jax.evaluation.budget import NAMES, Budget, limits, rounds
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import VERIFY, Claim
-from asi_evolve_jax.reporting import leaderboard
+from asi_evolve_jax.reporting import leaderboard, verdict
 from asi_evolve_jax.reporting.figures import draw_curves, progress_curve
 from asi_evolve_jax.settings import (
   RunSettings,
@@ -178,8 +178,10 @@ def _table(curves: Sequence[Curve], labels: Sequence[str], metric: str) -> str:
 def _finals(side: Side, label: str) -> str:
   """Returns the Claims of a run and its scores on fresh seeds."""
   lines = [f"## On fresh seeds: {label}\n"]
-  claims = [c for c in side.view.standing_claims() if not c.control]
-  rows = [(side.view.name_of(c.program), _claim(side.view, c)) for c in claims]
+  rows = [
+    (side.view.name_of(c.program), _claim(side.view, c))
+    for c in verdict.comparisons(side.view)
+  ]
   if rows:
     header = ["Program", "against", "gain [95 %]", "p corrected", "verdict"]
     lines += _markdown(header, rows)
@@ -196,14 +198,9 @@ def _finals(side: Side, label: str) -> str:
 
 
 def _claim(view: View, claim: Claim) -> list[str]:
-  gain = "not measured"
-  if claim.effect is not None:
-    gain = f"{claim.effect:+.4g}"
-    if claim.low is not None and claim.high is not None:
-      gain += f" [{claim.low:+.4g}, {claim.high:+.4g}]"
   return [
     view.name_of(claim.baseline),
-    gain,
+    verdict.interval(claim.effect, claim.low, claim.high),
     f"{claim.p_corrected:.3g}",
     claim.verdict,
   ]

@@ -61,9 +61,9 @@ def draw_progress(
   """
   curve = progress_curve(view, rung, metric)
   tried = []
-  for proposal in view.proposal_of.values():
-    score = view.score(proposal.program, rung)
-    if proposal.author != "baseline" and score is not None:
+  for program, proposal in view.proposal_of.items():
+    score = view.score(program, rung)
+    if program not in view.baselines and score is not None:
       tried.append((proposal.round, score))
   with _figure(path, ncols=2, figsize=(10, 4), sharey=True) as axes:
     if tried:

@@ -165,10 +165,10 @@ def _failures(view: View) -> str:
 
 def _baselines(view: View, rung: str) -> dict[str, float]:
   scores = {}
-  for program, proposal in view.proposal_of.items():
+  for program, name in view.baselines.items():
     score = view.score(program, rung)
-    if proposal.author == "baseline" and score is not None:
-      scores[proposal.name] = score
+    if score is not None:
+      scores[name] = score
   return scores
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import CLAIMED, Claim
-from asi_evolve_jax.records.views import BASELINE
 from asi_evolve_jax.roles.waves import waves
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Metric, Track
@@ -70,17 +69,12 @@ def looked_better(
     for program in view.ranked(rung)
     if (score := view.score(program, rung)) is not None
   }
-  names = {
-    p.name: program
-    for program, p in view.proposal_of.items()
-    if p.author == BASELINE
-  }
   found = []
   for reference in settings.verify.references:
-    baseline = names.get(reference)
+    baseline = view.baseline(reference)
     if baseline is None or baseline not in scores:
       continue
-    candidates = [p for p in scores if view.proposal_of[p].author != BASELINE]
+    candidates = [p for p in scores if p not in view.baselines]
     ahead = [
       p for p in candidates if metric.better(scores[p], scores[baseline])
     ]
@@ -113,8 +107,8 @@ def comparisons(view: View) -> list[Claim]:
 
 def is_candidate(view: View, claim: Claim) -> bool:
   """Whether the Claim's Program came out of the search."""
-  proposal = view.proposal_of.get(claim.program)
-  return proposal is not None and proposal.author != BASELINE
+  known = claim.program in view.proposal_of
+  return known and claim.program not in view.baselines
 
 
 def sentences(view: View, settings: RunSettings, track: Track) -> list[str]:

@@ -121,12 +121,8 @@ def pairings(
   Each Program meets each reference, in the config's order; two references
   meet once, the later one as the Program.
   """
-  by_name = {
-    view.proposal_of[p].name: p for p in wave.baselines if p in view.proposal_of
-  }
-  against = [
-    by_name[name] for name in settings.verify.references if name in by_name
-  ]
+  references = map(view.baseline, settings.verify.references)
+  against = [p for p in references if p is not None and p in wave.baselines]
   return [
     (program, reference)
     for program in wave.programs

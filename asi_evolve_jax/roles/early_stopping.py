@@ -6,7 +6,6 @@ from typing import Any
 
 from asi_evolve_jax.records import Records, View
 from asi_evolve_jax.records.schema import OK, SEARCH, Task
-from asi_evolve_jax.records.views import BASELINE
 from asi_evolve_jax.settings import RungSettings
 
 
@@ -26,32 +25,28 @@ def options(
     task: whose stages are to run.
   """
   stop = rung.stop
-  proposal = view.proposal_of.get(task.program)
-  if not stop.reference or task.purpose != SEARCH or proposal is None:
+  if not stop.reference or task.purpose != SEARCH:
     return {}
-  if proposal.author == BASELINE:
+  if task.program in view.baselines or task.program not in view.proposal_of:
     return {}
-  for program, known in view.proposal_of.items():
-    if known.author != BASELINE or known.name != stop.reference:
+  reference = view.baseline(stop.reference)
+  for result in view.results_of.get(reference or "", ()):
+    measured = (result.rung, result.purpose, result.status)
+    if measured != (rung.name, SEARCH, OK):
       continue
-    for result in view.results_of.get(program, ()):
-      if (result.rung, result.purpose, result.status) != (
-        rung.name,
-        SEARCH,
-        OK,
-      ) or "dev" not in result.report.get("curves", ()):
-        continue
-      curve = records.get_array(f"{result.curves}/dev")
-      if curve is None or curve.ndim != 3:
-        continue
-      steps = [int(s) for s in curve[0, :, 0]]
-      return {
-        "stop": {
-          "reference": stop.reference,
-          "steps": steps,
-          "scores": [float(s) for s in curve[:, :, 1].mean(axis=0)],
-          "margin": stop.margin,
-          "after": int(stop.after * steps[-1]),
-        }
+    if "dev" not in result.report.get("curves", ()):
+      continue
+    curve = records.get_array(f"{result.curves}/dev")
+    if curve is None or curve.ndim != 3:
+      continue
+    steps = [int(s) for s in curve[0, :, 0]]
+    return {
+      "stop": {
+        "reference": stop.reference,
+        "steps": steps,
+        "scores": [float(s) for s in curve[:, :, 1].mean(axis=0)],
+        "margin": stop.margin,
+        "after": int(stop.after * steps[-1]),
       }
+    }
   return {}

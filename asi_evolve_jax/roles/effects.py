@@ -25,13 +25,8 @@ _MOST_ROWS = 2000
 
 def features_of(space: Space, proposal: Proposal | None) -> frozenset[str]:
   """Returns the features of a Proposal's genome; none if it has no place."""
-  if proposal is None or proposal.genome is None:
-    return frozenset()
-  try:
-    return frozenset(space.features(space.repair(proposal.genome)))
-  except (ValueError, KeyError, TypeError):
-    # Written by another version of the space: not a row of this table.
-    return frozenset()
+  genome = space.place(proposal.genome) if proposal is not None else None
+  return frozenset(space.features(genome) if genome is not None else ())
 
 
 def changed_features(proposal: Proposal) -> tuple[str, ...]:

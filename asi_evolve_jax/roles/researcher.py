@@ -34,6 +34,7 @@ from asi_evolve_jax.records.schema import (
   Result,
   Task,
 )
+from asi_evolve_jax.records.views import BASELINE
 from asi_evolve_jax.roles import library, repair, seeding
 from asi_evolve_jax.roles.calls import CallBook
 from asi_evolve_jax.roles.contexts import Contexts
@@ -146,7 +147,7 @@ class Researcher:
         program=program,
         track=self._settings.track,
         name=baseline.name,
-        author="baseline",
+        author=BASELINE,
         round=0,
         operator="baseline",
         motivation=baseline.motivation,

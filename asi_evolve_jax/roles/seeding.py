@@ -46,12 +46,13 @@ def imports(
       f"{settings.track}: Programs of one track mean nothing to another."
     )
   own = {program_id(baseline.source) for baseline in track.baselines()}
+  published = own | set(view.baselines)
   ladder = [rung["name"] for rung in run.config.get("ladder", ())]
   for rung in reversed(ladder):
     best = [
       program
       for program in view.ranked(rung)
-      if program not in view.baselines | own and program in view.programs
+      if program in view.programs and program not in published
     ]
     if best:
       chosen = best[: settings.seed_from.best]
@@ -110,16 +111,6 @@ def _import(
       f"{origin['rung']}. Measured again here. Its motivation there:\n"
       f"{there.motivation}"
     ),
-    genome=_genome(there, track),
+    genome=track.space.place(there.genome),
     origin=told,
   )
-
-
-def _genome(proposal: Proposal, track: Track) -> dict[str, Any] | None:
-  """Returns the place in this version's space, or None if it has none."""
-  if proposal.genome is None:
-    return None
-  try:
-    return track.space.repair(proposal.genome)
-  except ValueError:
-    return None

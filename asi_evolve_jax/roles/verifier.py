@@ -11,7 +11,6 @@ import logging
 
 from asi_evolve_jax.records import Records, View
 from asi_evolve_jax.records.schema import CLAIMED, Milestone
-from asi_evolve_jax.records.views import BASELINE
 from asi_evolve_jax.roles.claims import claims
 from asi_evolve_jax.roles.waves import ASKED, is_open, make_wave, waves
 from asi_evolve_jax.settings import RunSettings, SettingsError
@@ -83,7 +82,7 @@ def finalists(view: View, settings: RunSettings, count: int) -> list[str]:
   chosen = [
     program
     for program in view.ranked(settings.ladder[-1].name)
-    if view.proposal_of[program].author != BASELINE
+    if program not in view.baselines
   ]
   return chosen[:count]
 

@@ -18,7 +18,6 @@ from asi_evolve_jax.records.schema import (
   Task,
   digest,
 )
-from asi_evolve_jax.records.views import BASELINE
 from asi_evolve_jax.settings import RunSettings
 
 ASKED = "verify-asked"  # the wave of the verifier; others add "/<digest>"
@@ -132,9 +131,8 @@ def wanted_baselines(view: View, settings: RunSettings) -> tuple[str, ...]:
   verify = settings.verify
   return tuple(
     program
-    for program, proposal in view.proposal_of.items()
-    if proposal.author == BASELINE
-    and (verify.baselines == "all" or proposal.name in verify.references)
+    for program, name in view.baselines.items()
+    if verify.baselines == "all" or name in verify.references
   )
 
 

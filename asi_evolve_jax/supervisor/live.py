@@ -106,11 +106,10 @@ class Live:
       return f"verify {done}/{len(asked)}"
     if "search-ended" in view.milestones:
       return "verify begins"
-    baselines = [p for p in view.proposal_of.values() if p.author == "baseline"]
     last = self._run.settings.ladder[-1].name
-    done = sum(view.score(p.program, last) is not None for p in baselines)
-    if baselines and done < len(baselines):
-      return f"baselines {done}/{len(baselines)}"
+    done = sum(view.score(p, last) is not None for p in view.baselines)
+    if done < len(view.baselines):
+      return f"baselines {done}/{len(view.baselines)}"
     return "search"
 
   def _left(self) -> str:

@@ -83,7 +83,7 @@ def counts(view: View, rung: str) -> Counts:
   """Counts the Results of candidates (no baselines) at `rung` by status."""
   tally = dict.fromkeys(("ok", "rejected", "failed", "timeout", "lost"), 0)
   for result in view.results.values():
-    proposal = view.proposal_of.get(result.program)
-    if result.rung == rung and proposal and proposal.author != "baseline":
+    known = result.program in view.proposal_of
+    if result.rung == rung and known and result.program not in view.baselines:
       tally[result.status] += 1
   return Counts(**tally)

@@ -12,6 +12,7 @@ from rich.table import Table
 from asi_evolve_jax.evaluation import budget
 from asi_evolve_jax.records import Records, View, steering
 from asi_evolve_jax.records.schema import Steer
+from asi_evolve_jax.records.views import LEAST_DIGITS
 from asi_evolve_jax.reporting.people import describe, when
 from asi_evolve_jax.roles.promotion import Promotions
 from asi_evolve_jax.supervisor.run import OpenRun
@@ -39,7 +40,6 @@ until they are taken back, over restarts too.
 """
 
 _STRUCTURED = ("prefer", "avoid")
-_LEAST_PREFIX = 4
 # After the search has ended these would change nothing.
 _OF_THE_SEARCH = (
   *(steering.STOP, steering.PIN, steering.UNPIN),
@@ -158,19 +158,12 @@ def _check_state(view: View, verb: str) -> None:
 
 def _program(view: View, text: str) -> str:
   """Returns the id of the Program that `text` names."""
-  if text in view.proposal_of:
-    return text
-  found = [
-    program
-    for program, proposal in view.proposal_of.items()
-    if proposal.name == text
-    or (len(text) >= _LEAST_PREFIX and program.startswith(text))
-  ]
+  found = view.meant(text)
   if len(found) == 1:
     return found[0]
   if not found:
     raise SteerError(
-      f"{text!r} names no Program: give its id, at least {_LEAST_PREFIX} "
+      f"{text!r} names no Program: give its id, at least {LEAST_DIGITS} "
       "digits of it, or its name (`launch.records ls proposal` lists them)."
     )
   ids = ", ".join(program[:12] for program in found[:5])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import UNSEEN, Claim, Record
-from asi_evolve_jax.records.views import BASELINE
+from asi_evolve_jax.records.views import LEAST_DIGITS
 from asi_evolve_jax.roles.claims import pairings
 from asi_evolve_jax.roles.verifier import finalists
 from asi_evolve_jax.roles.waves import (
@@ -26,7 +26,6 @@ from asi_evolve_jax.supervisor.processes import Processes
 from asi_evolve_jax.supervisor.run import OpenRun
 
 _POLL_S = 0.25
-_SHORTEST = 6  # digits of an id that say which is meant
 
 
 class Stopped(RuntimeError):
@@ -103,7 +102,7 @@ class Session:
       f"launch.verify by {os.environ.get('USER', 'somebody')}",
       control_seeds=control,
     )
-    names = {self.view.proposal_of[p].name for p in wave.baselines}
+    names = {self.view.baselines[p] for p in wave.baselines}
     missing = [n for n in settings.verify.references if n not in names]
     if missing and not control:
       raise SettingsError(
@@ -158,22 +157,14 @@ class Session:
     return chosen
 
   def _program(self, name: str) -> str:
-    view = self.view
-    found = {
-      id
-      for id, proposal in view.proposal_of.items()
-      if (len(name) >= _SHORTEST and id.startswith(name))
-      or proposal.name == name
-    }
+    found = self.view.meant(name)
     if len(found) != 1:
-      baselines = [
-        p.name for p in view.proposal_of.values() if p.author == BASELINE
-      ]
       raise SettingsError(
         f"{len(found)} Programs are called {name!r}: give the id, or at least "
-        f"{_SHORTEST} digits of it, or a baseline: {', '.join(baselines)}."
+        f"{LEAST_DIGITS} digits of it, or a baseline: "
+        f"{', '.join(self.view.baselines.values())}."
       )
-    return found.pop()
+    return found[0]
 
   def _seeds(
     self, wanted: Wanted, count: int

@@ -39,6 +39,12 @@ def test_unknown_genes_and_values_are_refused():
     _Toy().repair({"decay": "scalar", "rate": 3})
 
 
+def test_a_recorded_genome_has_a_place_or_none():
+  assert _Toy().place({"decay": "none"}) == {"decay": "none", "rate": 1}
+  assert _Toy().place({"decay": "of old"}) is None
+  assert _Toy().place(None) is None
+
+
 def test_moves_change_the_canonical_genome_and_lead_to_it():
   space = _Toy()
   start = space.repair({})

@@ -125,6 +125,7 @@ def _says(view: View) -> dict:
     "artifacts": view.artifacts,
     "artifact_users": view.artifact_users,
     "visits": dict(view.visits),
+    "baselines": view.baselines,
     "pending": {t.id for t in view.pending()},
     "priorities": [t.priority for t in view.pending()],
     "rounds": view.rounds(),
@@ -235,6 +236,17 @@ def test_the_highest_rung_speaks_where_none_is_named():
   assert _view(*results, rungs=["explore", "quick"]).score(program_id(1)) == 9.0
   failed = [results[0], result(high, status=FAILED)]
   assert _view(*failed, rungs=["quick", "explore"]).score(program_id(1)) == 9.0
+
+
+def test_a_person_means_an_id_its_beginning_or_a_name():
+  view = _view(proposal(1, author="baseline"), proposal(2), proposal(3))
+  id, other = program_id(1), program_id(2)
+  assert view.meant(id) == [id]
+  assert view.meant(view.name_of(other)) == [other]
+  assert view.meant(id[:8]) == [id]
+  assert view.meant(id[:3]) == view.meant("nobody") == []
+  assert view.baseline(view.name_of(id)) == id
+  assert view.baseline(view.name_of(other)) is None
 
 
 def test_pending_is_by_priority_then_age():

@@ -133,7 +133,7 @@ def test_dear_promotions_wait_for_approval(tmp_path):
   loop = Loop(tmp_path / "b", approve_above=ApprovalSettings(flops=50.0))
   loop.steps(8)
   climbed = {t.program for t in loop.view.tasks.values() if t.rung == "explore"}
-  assert climbed == loop.view.baselines
+  assert climbed == set(loop.view.baselines)
   task, cost = loop.engineer._promotions.waiting()[0]
   assert cost["flops"] == 100.0
   loop.say("approve", task.program, "explore")
