@@ -57,6 +57,17 @@ def match_mlp_width(
   return width
 
 
+def flops_per_token(config: LMConfig, mixer_flops: float, tokens: int) -> float:
+  """Returns FLOPs of the whole model's forward pass over one token.
+
+  Args:
+    config: the model.
+    mixer_flops: of one layer's mixer over `tokens`.
+    tokens: of the whole batch.
+  """
+  return forward_flops(config, 1) + config.layers * mixer_flops / tokens
+
+
 def forward_flops(config: LMConfig, tokens: int) -> int:
   """Returns FLOPs of one forward pass over `tokens`, the mixer left out.
 

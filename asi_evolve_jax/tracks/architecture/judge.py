@@ -18,7 +18,7 @@ import jax
 
 from asi_evolve_jax.evaluation import cost, derivative_gates, gates
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
-from asi_evolve_jax.models.sizes import forward_flops, parameter_count
+from asi_evolve_jax.models.sizes import flops_per_token, parameter_count
 from asi_evolve_jax.programs import artifact, bundle
 from asi_evolve_jax.records.schema import VERIFY
 from asi_evolve_jax.tracks.architecture import contract, forms, kernel_gates
@@ -243,15 +243,15 @@ class Case:
       avals = self._mixer.functions["init_state"].exported.out_avals
       state = sum(a.size for a in avals) // run.batch
       step = cost.cost(self._mixer.functions["step"].module)
-      self.report["decode_flops_per_token"] = (
-        forward_flops(self._model, 1)
-        + self._model.layers * step.flops / run.batch
+      self.report["decode_flops_per_token"] = flops_per_token(
+        self._model, step.flops, run.batch
       )
     if yardstick:
       state = 2 * self._model.dim * run.time
     self.report |= {
-      "flops_per_token": forward_flops(self._model, 1)
-      + self._model.layers * forward.flops / (run.batch * run.time),
+      "flops_per_token": flops_per_token(
+        self._model, forward.flops, run.batch * run.time
+      ),
       "state_size": state,
     }
 

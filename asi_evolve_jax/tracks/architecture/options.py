@@ -118,6 +118,8 @@ class RungOptions:
       score as `dev/<task>`; may guide the search.
     generalisation: what verify alone measures, as `gen/<task>`.
     checkpoint_s: seconds between checkpoints; 0: none.
+    flops: most that training one seed may take, at all rates and on all tasks;
+      a Program that needs more is rejected before a step. 0: no limit.
     more_times: further lengths in tokens, multiples of `time`, at which the
       Artifact can run too.
     model: fields of ModelOptions that differ at this rung.
@@ -136,6 +138,7 @@ class RungOptions:
   development: dict[str, int] = dataclasses.field(default_factory=dict)
   generalisation: Generalisation = Generalisation()
   checkpoint_s: float = 20.0
+  flops: float = 0.0
   more_times: tuple[int, ...] = ()
   model: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -147,6 +150,10 @@ class RungOptions:
       raise SettingsError(
         f"the rung's learning rates are {self.rates}: make them positive, each "
         "given once."
+      )
+    if not 0 <= self.flops < math.inf:
+      raise SettingsError(
+        f"the rung's options.flops is {self.flops}: make it 0 or more."
       )
     for time in self.more_times:
       if time < self.time or time % self.time:

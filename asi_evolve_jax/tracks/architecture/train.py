@@ -23,6 +23,8 @@ from asi_evolve_jax.tracks.architecture import (
 from asi_evolve_jax.tracks.architecture.options import read_stage
 from asi_evolve_jax.training.train import Diverged, Stopped
 
+FLOPS_GATE = "flops"
+
 
 def run(request: StageRequest) -> StageReply:
   """Trains and scores the Artifact in `request.payload` for every seed.
@@ -32,6 +34,22 @@ def run(request: StageRequest) -> StageReply:
   `request.scratch` and the payload is `harness.pack`'s.
   """
   options = read_stage(request.options)
+  tokens = options.run.batch * options.run.time
+  steps = len(options.run.rates)
+  steps *= options.run.steps + sum(suites.tasks(options).values())
+  if options.run.flops:
+    # Forward once, and backward twice as much.
+    per_token = 3.0 * harness.forward_flops(request.payload, options)
+    if per_token * tokens * steps > options.run.flops:
+      return StageReply(
+        status="rejected",
+        gate=FLOPS_GATE,
+        error=(
+          f"A seed would take {per_token * tokens * steps:.3g} FLOPs to "
+          f"train ({per_token:.3g} a token) and the rung allows "
+          f"{options.run.flops:.3g}: use a mixer with less work a token."
+        ),
+      )
   harness.cache_compilations(request.cache)
   start = time.monotonic()
   trainer, config = harness.make_trainer(request.payload, options)
@@ -51,7 +69,6 @@ def run(request: StageRequest) -> StageReply:
   suites_s = time.monotonic() - start
   trigram = harness.trigram(text, "dev", options, request.seeds[0])
   step_s = tuned.cost.pop("step_s")
-  tokens = options.run.batch * options.run.time
   report = {
     "parameters": trainer.parameters,
     "mlp_width": config.mlp_width,
@@ -80,8 +97,6 @@ def run(request: StageRequest) -> StageReply:
   payload = b""
   if options.purpose == VERIFY:
     payload = harness.pack(tuned.rate, metrics, request.payload)
-  steps = len(request.seeds) * len(options.run.rates)
-  steps *= options.run.steps + sum(suites.tasks(options).values())
   return StageReply(
     payload=payload,
     metrics=tuple(metrics),
@@ -95,6 +110,6 @@ def run(request: StageRequest) -> StageReply:
       **tuned.cost,
       "suites_s": suites_s,
       # Of the whole grid and all suites, at most: what diverges stops early.
-      "tokens": float(tokens * steps),
+      "tokens": float(len(request.seeds) * tokens * steps),
     },
   )
