@@ -12,12 +12,13 @@ from rich.table import Table
 
 import cognition
 from asi_evolve_jax.evaluation.statistics import bootstrap_interval
-from asi_evolve_jax.records import RecordError, Records, StoreError, View
-from asi_evolve_jax.records.schema import Run
+from asi_evolve_jax.records import RecordError, StoreError
 from asi_evolve_jax.reporting.lift import lifts
 from asi_evolve_jax.roles.library import names_of, names_to_come
-from asi_evolve_jax.settings import SettingsError, of_run
+from asi_evolve_jax.settings import SettingsError
 from asi_evolve_jax.supervisor.processes import EXIT_FAILED, EXIT_USAGE
+from asi_evolve_jax.supervisor.run import OpenRun, attach
+from asi_evolve_jax.supervisor.steering import view_of
 from asi_evolve_jax.tracks import registry
 from cognition import ITEMS_DIR, CognitionError, Names, recall
 from cognition.add import Paper, candidates
@@ -103,20 +104,14 @@ def _stats(words: list[str], console: Console) -> int:
   table.add_row("all", *map(str, totals))
   console.print(table)
   if _RECORDS.value:
-    _print_lifts(Records.open(_RECORDS.value), console)
+    _print_lifts(attach(_RECORDS.value), console)
   return 0
 
 
-def _print_lifts(records: Records, console: Console) -> None:
-  news, _ = records.follow()
-  run = next((record for record in news if isinstance(record, Run)), None)
-  if run is None:
-    raise SettingsError(f"{_RECORDS.value} holds no run; give a run's records.")
-  settings = of_run(run.config)
-  track = registry.load(settings.track, settings.track_options)
-  view = View(track.metric.name, track.metric.direction)
-  view.update(news)
-  found = lifts(view, track.metric, [rung.name for rung in settings.ladder])
+def _print_lifts(run: OpenRun, console: Console) -> None:
+  metric = run.track.metric
+  rungs = [rung.name for rung in run.settings.ladder]
+  found = lifts(view_of(run), metric, rungs)
   table = Table("item", "used", "others", "failed", "lift", "95 % interval")
   for lift in sorted(found, key=lambda lift: -(lift.gain or 0.0)):
     figures = map(str, (lift.used, lift.others, lift.failed))
@@ -127,7 +122,7 @@ def _print_lifts(records: Records, console: Console) -> None:
     table.add_row(lift.item, *figures, size, interval)
   console.print(table)
   console.print(
-    f"lift: gain in {track.metric.name} over the parent, mean of those that "
+    f"lift: gain in {metric.name} over the parent, mean of those that "
     "used the item less that of the others; + is better. Items are chosen, "
     "not drawn: it says what went together."
   )

@@ -37,9 +37,8 @@ JUDGE = "judge"
 PREFIX = "llm:"  # of authors
 _SHOWN_REPLY = 20_000  # characters of a reply that goes back
 # Of the model's context, for the material: the rest is for the reply that
-# goes back. Halved each time that the provider finds the prompt too long.
+# goes back.
 _SHARE = 0.6
-_LEAST_SHARE = 0.1
 
 
 class LanguageModel:
@@ -185,8 +184,7 @@ class _Session:
     self.cost = {"calls": 0.0, "tokens": 0.0, "money": 0.0}
     self._model = model
     self._name = name
-    self._most_chars = most_chars
-    self._share = _SHARE
+    self._room = int(_SHARE * most_chars)
 
   def ask(self, ask: _Ask) -> Completion:
     """Returns an answer that is OK, CUT or INVALID.
@@ -196,9 +194,8 @@ class _Session:
     """
     briefing = _briefing(self.context)
     pieces = prompting.material(self.context, briefing)
+    text = prompting.fit(pieces, self._room - len(ask.task))
     while True:
-      room = int(self._share * self._most_chars) - len(ask.task)
-      text = prompting.fit(pieces, room)
       completion = self._complete(
         Prompt(
           role=ROLE,
@@ -210,9 +207,13 @@ class _Session:
           model=self._name,
         )
       )
-      if completion.status == port.TOO_LONG and self._share > _LEAST_SHARE:
-        self._share /= 2
-        continue
+      if completion.status == port.TOO_LONG:
+        # Half of what was sent: there may have been room for more.
+        self._room = min(self._room, len(text) + len(ask.task)) // 2
+        shorter = prompting.fit(pieces, self._room - len(ask.task))
+        if len(shorter) < len(text):
+          text = shorter
+          continue
       if completion.status in (port.OK, port.CUT, port.INVALID):
         return completion
       raise Exhausted(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from asi_evolve_jax.llm import bandit
@@ -89,17 +89,7 @@ class Team:
     Raises:
       Exhausted: if neither has one.
     """
-    try:
-      draft = self._members[name].propose(context)
-    except Exhausted as error:
-      if self._stands is None or name == self._stand_in:
-        raise
-      log.warning("%s: %s; %s stands in", name, error, self._stand_in)
-      draft = self._stands.propose(context)
-      name, choice = self._stand_in, {"instead_of": name, "why": str(error)}
-    return dataclasses.replace(
-      draft, author=draft.author or name, choice={**choice, **draft.choice}
-    )
+    return self._draft(name, lambda member: member.propose(context), choice)
 
   def mender(self, author: str, has_genome: bool) -> str:
     """Returns who repairs a Program: its author's proposer if it can."""
@@ -115,15 +105,26 @@ class Team:
     Raises:
       Exhausted: if neither has one.
     """
+    return self._draft(name, lambda m: m.repair(context, rejection), {})
+
+  def _draft(
+    self,
+    name: str,
+    ask: Callable[[Proposer], Draft],
+    choice: Mapping[str, Any],
+  ) -> Draft:
+    """Returns a signed Draft, and in its `choice` whom it stands in for."""
     try:
-      draft = self._members[name].repair(context, rejection)
+      draft = ask(self._members[name])
     except Exhausted as error:
       if self._stands is None or name == self._stand_in:
         raise
       log.warning("%s: %s; %s stands in", name, error, self._stand_in)
-      draft = self._stands.repair(context, rejection)
-      name = self._stand_in
-    return dataclasses.replace(draft, author=draft.author or name)
+      draft = ask(self._stands)
+      name, choice = self._stand_in, {"instead_of": name, "why": str(error)}
+    return dataclasses.replace(
+      draft, author=draft.author or name, choice={**choice, **draft.choice}
+    )
 
 
 def _of(name: str, credits: Mapping[str, Credit]) -> Credit:

@@ -101,16 +101,20 @@ class Contexts:
     """
     settings = self._settings.researcher
     view = self._view
+    guidance = self._guidance()
+    # What people ask for is looked up too, and first.
+    words = [word.text for word in guidance]
+    words.append(query or self._query(parent.program))
     return Context(
       space=self._track.space,
       parent=parent,
       references=references,
-      knowledge=self._retrieve(query or self._query(parent.program)),
+      knowledge=self._retrieve("\n".join(words)),
       effects=self._effects if settings.use_effects else {},
       known=lambda p: p in view.programs or p in written,
       rng=rng,
       settings=settings,
-      guidance=self._guidance(),
+      guidance=guidance,
       round=round_number,
       credits=credits or {},
       briefing=briefing.make(
@@ -157,7 +161,6 @@ class Contexts:
     wanted = self._settings.researcher.knowledge
     if not wanted:
       return ()
-    words = [word.text for word in self._guidance()]
     return tuple(
       Knowledge(
         id=hit.item.id,
@@ -167,5 +170,5 @@ class Contexts:
         weight=hit.score,
         text=hit.item.text if hit.item.checked else f"{_DOUBT} {hit.item.text}",
       )
-      for hit in self._index.search("\n".join([*words, query]), wanted)
+      for hit in self._index.search(query, wanted)
     )

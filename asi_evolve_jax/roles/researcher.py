@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -193,7 +193,7 @@ class Researcher:
     records: list[Record] = []
     written: set[str] = set()
     for number in range(proposed + 1, proposed + 1 + wanted):
-      turn = self._turn(rung, number, written)
+      turn = self._turn(rung, number, written, {})
       draft = self._ask(turn)
       if draft is None:
         break
@@ -210,11 +210,16 @@ class Researcher:
     """Asks for several Proposals at once, where an answer takes its time."""
     turns: list[_Turn] = []
     written: set[str] = set()
+    earned = self._credits()
     for number in range(
       first, first + min(wanted, self._settings.models.parallel)
     ):
-      turn = self._turn(rung, number, written, turns)
+      turn = self._turn(rung, number, written, earned)
       turns.append(turn)
+      # Its turn counts as a Proposal for those that are taken beside it.
+      mine = earned.get(turn.name, Credit())
+      more = dataclasses.replace(mine, proposals=mine.proposals + 1)
+      earned = {**earned, turn.name: more}
       # As its Proposal will: the next one takes another parent.
       self.view.visits[turn.context.parent.program] += 1
     with futures.ThreadPoolExecutor(max(1, len(turns))) as pool:
@@ -269,7 +274,7 @@ class Researcher:
       rng,
       about=f"repair of {result.program[:12]}",
       query=query,
-      credits=self._credits(()) if self._team.waits else {},
+      credits=self._credits() if self._team.waits else {},
       reads=self._team.reads(name),
     )
     try:
@@ -304,7 +309,7 @@ class Researcher:
     rung: str,
     round_number: int,
     written: set[str],
-    before: Sequence[_Turn] = (),
+    earned: Mapping[str, Credit],
   ) -> _Turn:
     """Returns whose turn a round is, and with what.
 
@@ -312,11 +317,10 @@ class Researcher:
       rung: where parents are chosen.
       round_number: its number.
       written: ids of Programs of this batch.
-      before: turns that are taken at the same time.
+      earned: author -> credit, for choices among them.
     """
     # One generator a round: a restart does not change what follows.
     rng = random.Random(f"{self._settings.seed}/{round_number}")
-    earned = self._credits(before) if self._team.waits else {}
     name, choice = self._team.pick(earned)
     pinned = self._contexts.pinned()
     if pinned and not self._contexts.has_genome(pinned):
@@ -347,15 +351,8 @@ class Researcher:
       )
     return _Turn(name, choice, context)
 
-  def _credits(self, before: Sequence[_Turn]) -> dict[str, Credit]:
-    """Returns the credit of all authors, with turns that are open."""
-    earned = credits(self.view, self._settings.ladder, self._track.metric)
-    for turn in before:
-      mine = earned.get(turn.name, Credit())
-      earned[turn.name] = dataclasses.replace(
-        mine, proposals=mine.proposals + 1
-      )
-    return earned
+  def _credits(self) -> dict[str, Credit]:
+    return credits(self.view, self._settings.ladder, self._track.metric)
 
   def _ask(self, turn: _Turn) -> Draft | None:
     try:

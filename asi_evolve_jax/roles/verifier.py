@@ -108,8 +108,10 @@ class Verifier:
   def step(self) -> bool:
     """Writes what follows from what is new: Tasks, Claims, `finished`."""
     news, self._cursor = self._records.follow(self._cursor, _KINDS)
+    if not news:
+      return False  # all that is decided follows from the records
     self._view.update(news)
-    did = (self._heal() or self._claim()) if news else False
+    did = self._heal() or self._claim()
     milestones = self._view.milestones
     if "search-ended" not in milestones or "finished" in milestones:
       return did

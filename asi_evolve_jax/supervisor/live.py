@@ -80,13 +80,15 @@ class Live:
 
   def refresh(self) -> None:
     """Draws the present state."""
-    for line in self._asks():
+    url = self._run.records.url
+    waiting = asks(self._view, self._promotions, url)[:_WAITING_SHOWN]
+    for line in waiting:
       about = line.partition(",")[0]  # what follows changes with each Result
       if about not in self._said:
         self._said.add(about)
         self.say(line)
     if self._screen:
-      self._screen.update(self._draw())
+      self._screen.update(self._draw(waiting))
       return
     line = self._line()
     now = time.monotonic()
@@ -112,25 +114,18 @@ class Live:
       return f"baselines {done}/{len(view.baselines)}"
     return "search"
 
-  def _left(self) -> str:
+  def _left(self, budgets: list[Line]) -> str:
     settings, view = self._run.settings, self._view
     done = view.rounds() - self._rounds_before
     spent = time.monotonic() - self._started
     guesses = []
-    for line in self._budgets():
+    for line in budgets:
       if line.name == "wall_s" and line.limit:
         guesses.append(max(0.0, line.limit - line.spent))
     wanted = rounds(view, settings)
     if done and wanted:
       guesses.append(max(0, wanted - view.rounds()) * spent / done)
     return f"{_clock(min(guesses))} left" if guesses else "time left unknown"
-
-  def _budgets(self) -> list[Line]:
-    return Budget(self._view, self._run.settings, time.time()).lines()
-
-  def _asks(self) -> list[str]:
-    url = self._run.records.url
-    return asks(self._view, self._promotions, url)[:_WAITING_SHOWN]
 
   def _rate(self) -> str:
     done = self._view.rounds() - self._rounds_before
@@ -164,8 +159,9 @@ class Live:
       f"| {len(view.results)} results, {len(view.pending())} waiting | {said}"
     )
 
-  def _draw(self) -> Group:
+  def _draw(self, waiting: list[str]) -> Group:
     settings, view = self._run.settings, self._view
+    budgets = Budget(view, settings, time.time()).lines()
     tally = counts(view, settings.ladder[0].name)
     wanted = rounds(view, settings)
     head = Table.grid(padding=(0, 2))
@@ -175,7 +171,7 @@ class Live:
       f"rounds {view.rounds()}/{wanted}",
       ProgressBar(wanted or 1, view.rounds(), width=24),
       self._rate(),
-      self._left(),
+      self._left(budgets),
     )
     head.add_row(
       "",
@@ -185,9 +181,9 @@ class Live:
       f"{len(view.insights)} insights",
       "",
     )
-    notes = [line.text() for line in self._budgets() if line.limit]
+    notes = [line.text() for line in budgets if line.limit]
     said = [Text(line, style="dim") for line in notes]
-    said += [Text(line, style="bold yellow") for line in self._asks()]
+    said += [Text(line, style="bold yellow") for line in waiting]
     return Group(head, *said, self._draw_best(), self._draw_workers())
 
   def _draw_best(self) -> Table:

@@ -154,6 +154,22 @@ def test_what_is_too_long_or_does_not_parse_goes_back_uncut(tmp_path):
   assert "output_tokens" in server.text(3)
 
 
+def test_a_prompt_that_is_too_long_is_sent_again_only_shorter(tmp_path):
+  def too_long(request):
+    del request
+    return error(400, "the prompt is too long")
+
+  with GeminiServer(*[too_long] * 9) as server:
+    loop = _loop(tmp_path, server)
+    _run(loop, 1)
+    sizes = [len(server.text(i)) for i in range(len(server.requests))]
+  assert loop.candidates()[0].choice["instead_of"] == "llm"
+  first = [c for c in _calls(loop) if c.about == "round 1"]
+  sizes = sizes[: len(first)]
+  assert 1 < len(sizes) < 9
+  assert sizes == sorted(set(sizes), reverse=True)
+
+
 def test_nothing_is_measured_twice(tmp_path):
   def verdict(new):
     return reply(json.dumps({"new": new, "why": "Only a constant moved."}))
