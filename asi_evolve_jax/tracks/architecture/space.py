@@ -310,6 +310,7 @@ RULES: tuple[tuple[str, str, Condition, str], ...] = (
 SUSPECTS: dict[str, tuple[str, ...]] = {
   "parameters": ("expand_v", "decay", "erase", "write_gate", "out_gate"),
   "cost": ("chunk", "sub_chunk", "local_path", "second_path", "expand_v"),
+  "flops": ("chunk", "sub_chunk", "local_path", "second_path", "expand_v"),
   "finite": (
     *("qk_norm", "feature_map", "decay_param", "beta", "rotation"),
     *("out_norm", "path_norm", "gate_bias"),
