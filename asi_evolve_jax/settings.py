@@ -21,15 +21,43 @@ class SettingsError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class IslandSettings:
+  """Islands with MAP-Elites (search/islands.py); the paper's figures noted."""
+
+  count: int = 5  # paper: 5
+  every: int = 10  # rounds of an island between migrations; paper: 10
+  migrants: int = 1  # of an island's best that settle on both neighbours
+  archive: int = 500  # best Programs of a rung that are kept on islands
+  # Shares of parents: drawn evenly from the grid, and the island's best.
+  explore: float = 0.2  # paper: 0.2
+  exploit: float = 0.3  # paper: 0.3
+
+  def __post_init__(self) -> None:
+    if min(self.count, self.every, self.archive) < 1 or self.migrants < 0:
+      raise SettingsError(
+        "config.sampler.islands needs count, every and archive of at least 1 "
+        f"and migrants of at least 0; got {self.count}, {self.every}, "
+        f"{self.archive} and {self.migrants}."
+      )
+    shares = (self.explore, self.exploit)
+    if min(shares) < 0 or sum(shares) > 1:
+      raise SettingsError(
+        "config.sampler.islands: explore and exploit are shares of the "
+        f"parents, together 1 at most; got {self.explore} and {self.exploit}."
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplerSettings:
   """How parents and references are chosen (search/samplers.py)."""
 
-  name: str = "ucb1"  # ucb1, greedy, random
+  name: str = "ucb1"  # ucb1, greedy, random, islands
   exploration: float = 1.414  # c of UCB1
   pool: int = 50  # best Programs that may be sampled; paper: 50
   parent_ranks: tuple[int, int] = (1, 10)  # 1-based, inclusive; paper: 1-10
   reference_ranks: tuple[int, int] = (11, 50)  # paper: 11-50
   references: int = 4
+  islands: IslandSettings = IslandSettings()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """`python -m launch.bench COMMAND [--json=PATH]`: measures.
 
-COMMAND is rounds, start, train, kernels or claims (false Claims and power, on
-made-up measurements).
+COMMAND is rounds, start, train, kernels, claims (false Claims and power, on
+made-up measurements) or samplers (on the search tree that ASI-Arch published).
 
 Every figure is written with the machine, the commit and the versions.
 """
@@ -71,7 +71,11 @@ _FIGURE = flags.DEFINE_string(
   "figure", None, "kernels on tpu-lengths: PNG to draw."
 )
 
-COMMANDS = ("rounds", "start", "train", "kernels", "claims")
+_SEEDS = flags.DEFINE_integer(
+  "seeds", 200, "samplers: replays of each.", lower_bound=2
+)
+
+COMMANDS = ("rounds", "start", "train", "kernels", "claims", "samplers")
 
 
 def main(argv: list[str]) -> int:
@@ -120,6 +124,11 @@ def _measure(command: str) -> list[dict[str, Any]]:
     from asi_evolve_jax.evaluation.trials import bench_claims
 
     return bench_claims(_RUNS.value)
+  if command == "samplers":
+    from asi_evolve_jax.search.published_tree import bench_samplers
+    from asi_evolve_jax.search.registry import SAMPLERS
+
+    return bench_samplers(list(SAMPLERS), _SEEDS.value)
   from asi_evolve_jax.tracks.architecture.benchmark import bench_train
 
   return bench_train(_MIXERS.value, _STEPS.value)

@@ -46,6 +46,12 @@ def test_config_is_accepted(name, variant):
   for rung in rungs:
     assert track.stage_options(rung)
   assert from_config(RunSettings, plain(settings)) == settings
+  genes = {gene.name for gene in track.space.genes}
+  numbers = {*track.columns(), *(metric.name for metric in track.metrics())}
+  assert track.axes()
+  for axis in track.axes():
+    assert axis.name in (numbers if axis.edges else genes)
+    assert list(axis.edges) == sorted(axis.edges)
   names = [baseline.name for baseline in track.baselines()]
   if settings.verify.finalists:
     assert set(settings.verify.references) <= set(names)

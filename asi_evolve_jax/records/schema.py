@@ -139,6 +139,7 @@ class Proposal(Record):
   # How its author was chosen among several: {"proposer", "model", ...}, with
   # what spoke for each; or whom it stands in for, and why.
   choice: dict[str, Any] = dataclasses.field(default_factory=dict)
+  island: int = 0  # where it lives, if there are several (search/islands.py)
   # Of an import: the run it comes from and what that measured, for people.
   origin: dict[str, Any] = dataclasses.field(default_factory=dict)
 

@@ -40,7 +40,7 @@ from asi_evolve_jax.roles.calls import CallBook
 from asi_evolve_jax.roles.contexts import Contexts
 from asi_evolve_jax.roles.credit import credits
 from asi_evolve_jax.roles.repair import Rejections
-from asi_evolve_jax.search.samplers import make_sampler
+from asi_evolve_jax.search.registry import make_sampler
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Track
 
@@ -53,11 +53,16 @@ _LEAST_SCORED = 3
 
 @dataclasses.dataclass(frozen=True)
 class _Turn:
-  """Whose turn a round is, what spoke for that, and what it starts from."""
+  """Whose turn a round is, what spoke for that, and what it starts from.
+
+  Attributes:
+    island: where the Program is to live.
+  """
 
   name: str
   choice: dict[str, Any]
   context: Context
+  island: int
 
 
 class Researcher:
@@ -284,7 +289,9 @@ class Researcher:
       name = f"no-repair/{result.program}"
       self._commit([Milestone(name=name, by=self.name)])
       return
-    program, proposal = self._records_of(draft, context, rejected.round)
+    program, proposal = self._records_of(
+      draft, context, rejected.round, rejected.island
+    )
     # Its Task comes after: only the one Proposal that counts gets one.
     if self._records.put(program, proposal)[1]:
       self.view.update([program, proposal])
@@ -326,11 +333,12 @@ class Researcher:
     if pinned and not self._contexts.has_genome(pinned):
       name, choice = self._team.mender("", has_genome=False), {}
     reads = self._team.reads(name)
-    sampler = make_sampler(self._settings.sampler, rng)
+    sampler = make_sampler(self._settings.sampler, rng, self._track.axes())
     sample = sampler.sample(
       self.view,
       rung,
       can_edit=lambda p: reads or self._contexts.has_genome(p),
+      round_number=round_number,
     )
     context = self._contexts.make(
       self._contexts.known(pinned or sample.parent, rung),
@@ -349,7 +357,7 @@ class Researcher:
       context = dataclasses.replace(
         context, settings=dataclasses.replace(context.settings, fresh=0.0)
       )
-    return _Turn(name, choice, context)
+    return _Turn(name, choice, context, sample.island)
 
   def _credits(self) -> dict[str, Credit]:
     return credits(self.view, self._settings.ladder, self._track.metric)
@@ -364,12 +372,14 @@ class Researcher:
   def _drafted(
     self, turn: _Turn, draft: Draft, round_number: int
   ) -> list[Record]:
-    program, proposal = self._records_of(draft, turn.context, round_number)
+    program, proposal = self._records_of(
+      draft, turn.context, round_number, turn.island
+    )
     log.info("round %d: %s (%s)", round_number, draft.name, draft.operator)
     return [program, proposal, self._first_task(program.hash, self.name, 0)]
 
   def _records_of(
-    self, draft: Draft, context: Context, round_number: int
+    self, draft: Draft, context: Context, round_number: int, island: int
   ) -> tuple[Program, Proposal]:
     program = program_id(draft.source)
     track = self._settings.track
@@ -391,6 +401,7 @@ class Researcher:
       seen=self._cursor.position if self._cursor else "",
       cost=draft.cost,
       choice=draft.choice,
+      island=island,
     )
     return Program(hash=program, track=track, source=draft.source), proposal
 

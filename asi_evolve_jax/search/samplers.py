@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from asi_evolve_jax.records import schema
 from asi_evolve_jax.records.views import View
 from asi_evolve_jax.settings import SamplerSettings, SettingsError
+from asi_evolve_jax.tracks.base import Axis
 
 
 class NothingToSample(LookupError):
@@ -33,12 +34,18 @@ class Sample:
 
   parent: str
   references: tuple[str, ...]
+  island: int = 0  # where the parent was drawn, and the child will live
 
 
 class Sampler(abc.ABC):
   """Base: pool, ranks and references; policies choose the parent."""
 
-  def __init__(self, settings: SamplerSettings, rng: random.Random):
+  def __init__(
+    self,
+    settings: SamplerSettings,
+    rng: random.Random,
+    axes: Sequence[Axis] = (),
+  ):
     for name in ("parent_ranks", "reference_ranks"):
       low, high = getattr(settings, name)
       if not 1 <= low <= high:
@@ -53,12 +60,14 @@ class Sampler(abc.ABC):
       )
     self._settings = settings
     self._rng = rng
+    self._axes = axes
 
   def sample(
     self,
     view: View,
     rung: str,
     can_edit: Callable[[str], bool] = lambda program: True,
+    round_number: int = 1,
   ) -> Sample:
     """Draws a parent and references among what `rung` has scored.
 
@@ -71,6 +80,7 @@ class Sampler(abc.ABC):
       can_edit: whether the proposer can edit a Program. One that it cannot
         would never be cited, stay unvisited and be drawn for ever, so it is
         left out of the parents, where any other is to be had.
+      round_number: of the Proposal, from 1 on: whose island's turn it is.
 
     Raises:
       NothingToSample: if there is no such Program at all.
@@ -175,31 +185,6 @@ class UniformRandom(Sampler):
     rung: str,
   ) -> str:
     return self._rng.choice(candidates)
-
-
-SAMPLERS: dict[str, type[Sampler]] = {
-  "ucb1": UCB1,
-  "greedy": Greedy,
-  "random": UniformRandom,
-}
-
-
-def make_sampler(settings: SamplerSettings, rng: random.Random) -> Sampler:
-  """Returns the sampler that `settings.name` names.
-
-  Args:
-    settings: policy, pool and ranks.
-    rng: source of all its chance; same state, same draws.
-
-  Raises:
-    SettingsError: on an unknown name or impossible ranks.
-  """
-  if settings.name not in SAMPLERS:
-    raise SettingsError(
-      f"sampler.name must be one of {', '.join(SAMPLERS)}, "
-      f"got {settings.name!r}."
-    )
-  return SAMPLERS[settings.name](settings, rng)
 
 
 def _score(view: View, program: str, rung: str) -> float:

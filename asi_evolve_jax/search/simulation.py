@@ -16,14 +16,17 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from asi_evolve_jax.records import schema
 from asi_evolve_jax.records.views import View
-from asi_evolve_jax.search.samplers import make_sampler
+from asi_evolve_jax.search.registry import make_sampler
 from asi_evolve_jax.settings import SamplerSettings
+from asi_evolve_jax.tracks.base import Axis
 
 RUNG = "simulated"
+LINE = Axis("line")  # the founder that a Program descends from
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,24 +62,38 @@ def simulate(settings: SamplerSettings, tree: Tree, seed: int) -> float:
     The quality, not the score, of the Program with the best score.
   """
   rng = random.Random(seed)
-  sampler = make_sampler(settings, random.Random(f"{seed}/sampler"))
+  chance = random.Random(f"{seed}/sampler")
+  sampler = make_sampler(settings, chance, (LINE,))
   view = View("score", "minimize")
   quality: dict[str, float] = {}
   fertility: dict[str, float] = {}
 
-  def add(value: float, parents: tuple[str, ...]) -> None:
+  line: dict[str, str] = {}
+
+  def add(value: float, round_number: int, parent: str, island: int) -> None:
     program = f"{len(quality):012d}"
     quality[program] = value
     fertility[program] = rng.gauss(tree.fertility, tree.fertility_spread)
     score = -value + rng.gauss(0.0, tree.noise)
-    view.update(_records(program, len(quality), parents, score))
+    line[program] = line.get(parent, program)
+    view.update(
+      node(
+        program,
+        score,
+        round_number=round_number,
+        parent=parent,
+        island=island,
+        genome={LINE.name: line[program]},
+      )
+    )
 
   for _ in range(tree.founders):
-    add(rng.gauss(0.0, 1.0), ())
-  for _ in range(tree.rounds):
-    parent = sampler.sample(view, RUNG).parent
-    step = rng.gauss(fertility[parent], tree.step)
-    add(quality[parent] + step, (parent,))
+    add(rng.gauss(0.0, 1.0), 0, "", 0)
+  for number in range(1, tree.rounds + 1):
+    sample = sampler.sample(view, RUNG, round_number=number)
+    step = rng.gauss(fertility[sample.parent], tree.step)
+    value = quality[sample.parent] + step
+    add(value, number, sample.parent, sample.island)
   best = view.best(RUNG)
   assert best is not None
   return quality[best]
@@ -92,19 +109,38 @@ def compare(
   }
 
 
-def _records(
-  program: str, number: int, parents: tuple[str, ...], score: float
+def node(
+  program: str,
+  score: float,
+  *,
+  round_number: int,
+  parent: str = "",
+  island: int = 0,
+  genome: dict[str, Any] | None = None,
+  numbers: Mapping[str, float] | None = None,
 ) -> list[schema.Record]:
+  """Returns the Proposal and the Result of a node of a tree.
+
+  Args:
+    program: its id.
+    score: as it was measured at rung RUNG, under the name "score".
+    round_number: 0 for founders.
+    parent: its parent's id, "" for founders.
+    island: where it lives.
+    genome, numbers: what axes can tell it apart by.
+  """
   return [
     schema.Proposal(
       program=program,
       track="simulation",
       name=program,
       author="simulation",
-      round=number,
-      operator="mutate" if parents else "sample",
+      round=round_number,
+      operator="mutate" if parent else "sample",
       motivation="",
-      parents=parents,
+      parents=(parent,) if parent else (),
+      genome=genome,
+      island=island,
     ),
     schema.Result(
       task=program,
@@ -113,6 +149,6 @@ def _records(
       seeds=(0,),
       purpose=schema.SEARCH,
       status=schema.OK,
-      metrics=({"score": score},),
+      metrics=({"score": score, **(numbers or {})},),
     ),
   ]

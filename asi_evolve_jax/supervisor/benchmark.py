@@ -41,7 +41,13 @@ from asi_evolve_jax.settings import (
   VerifySettings,
   WorkerSettings,
 )
-from asi_evolve_jax.tracks.base import MAXIMIZE, Baseline, Expectation, Metric
+from asi_evolve_jax.tracks.base import (
+  MAXIMIZE,
+  Axis,
+  Baseline,
+  Expectation,
+  Metric,
+)
 
 _GENES = 12
 _RECORDS_A_ROUND = 5  # program, proposal, task, result, analysis
@@ -103,6 +109,9 @@ class SumTrack:
 
   def expectations(self) -> tuple[Expectation, ...]:
     return ()
+
+  def axes(self) -> tuple[Axis, ...]:
+    return (Axis("x0"), Axis("x1"))
 
   def columns(self) -> tuple[str, ...]:
     return ()

@@ -14,7 +14,7 @@ from asi_evolve_jax.records import Records
 from asi_evolve_jax.records.schema import Run
 from asi_evolve_jax.roles import seeding
 from asi_evolve_jax.roles.verifier import check_reference, check_settings
-from asi_evolve_jax.search.samplers import make_sampler
+from asi_evolve_jax.search import registry as samplers
 from asi_evolve_jax.settings import (
   RunSettings,
   SettingsError,
@@ -77,7 +77,7 @@ def settings_from(config: Any) -> RunSettings:
   check_settings(settings)
   check_suites(settings)
   proposers.check(settings)
-  make_sampler(settings.sampler, random.Random(0))
+  samplers.make_sampler(settings.sampler, random.Random(0))
   return settings
 
 
@@ -91,6 +91,7 @@ def open_or_create(settings: RunSettings) -> OpenRun:
   run_dir = Path(settings.run_dir or f"runs/{settings.name}").resolve()
   track = registry.load(settings.track, settings.track_options)
   check_reference(settings, track)
+  samplers.check(settings.sampler, track)
   for folder in ("logs", "scratch", "cache", "report"):
     (run_dir / folder).mkdir(parents=True, exist_ok=True)
   records = Records.open(

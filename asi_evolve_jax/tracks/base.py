@@ -65,6 +65,20 @@ class Expectation:
   level: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Axis:
+  """One way in which Programs can be unlike each other (search/islands.py).
+
+  Attributes:
+    name: of a gene, whose values are the bins; or, where there are `edges`,
+      of a number: a metric or an entry of the report of the stages.
+    edges: bounds of a number's bins, ascending.
+  """
+
+  name: str
+  edges: tuple[float, ...] = ()
+
+
 class Track(Protocol):
   """One research question. Constructed as `Track(options: dict)`."""
 
@@ -121,6 +135,10 @@ class Track(Protocol):
 
   def expectations(self) -> tuple[Expectation, ...]:
     """Returns how the literature orders the baselines, for calibration."""
+    ...
+
+  def axes(self) -> tuple[Axis, ...]:
+    """Returns the axes of the grid that keeps unlike Programs, or ()."""
     ...
 
   def columns(self) -> tuple[str, ...]:

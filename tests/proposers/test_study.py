@@ -19,7 +19,7 @@ from asi_evolve_jax.proposers.base import Context, Known
 from asi_evolve_jax.proposers.registry import make_proposer
 from asi_evolve_jax.records import schema
 from asi_evolve_jax.records.views import View
-from asi_evolve_jax.search.samplers import make_sampler
+from asi_evolve_jax.search.registry import make_sampler
 from asi_evolve_jax.settings import ResearcherSettings, SamplerSettings
 
 RUNG = "quick"

@@ -23,7 +23,13 @@ from asi_evolve_jax.settings import (
   VerifySettings,
   WorkerSettings,
 )
-from asi_evolve_jax.tracks.base import MAXIMIZE, MINIMIZE, Baseline, Metric
+from asi_evolve_jax.tracks.base import (
+  MAXIMIZE,
+  MINIMIZE,
+  Axis,
+  Baseline,
+  Metric,
+)
 
 HERE = str(pathlib.Path(__file__).parent)
 
@@ -145,6 +151,9 @@ class ToyTrack:
 
   def expectations(self):
     return ()
+
+  def axes(self):
+    return (Axis("score"), Axis("speed", (1.0, 2.0)))
 
   def columns(self):
     return ()

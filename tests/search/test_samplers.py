@@ -7,11 +7,13 @@ import pytest
 
 from asi_evolve_jax.records import schema
 from asi_evolve_jax.records.views import View
-from asi_evolve_jax.search.samplers import NothingToSample, make_sampler
+from asi_evolve_jax.search.registry import make_sampler
+from asi_evolve_jax.search.samplers import NothingToSample
 from asi_evolve_jax.settings import SamplerSettings, SettingsError
 
 RUNG = "quick"
 POLICIES = ("ucb1", "greedy", "random")
+EVERY = (*POLICIES, "islands")
 
 
 class History:
@@ -129,7 +131,7 @@ def test_direction_minimise_is_the_mirror_image():
     )
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_failed_program_is_never_sampled(name):
   history = History("minimize")
   for i in range(6):
@@ -221,7 +223,7 @@ def test_equal_scores_are_shared_out_evenly():
   assert set(collections.Counter(parents).values()) == {20}
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", EVERY)
 def test_baselines_stand_in_until_something_is_scored(name):
   history = History()
   for baseline in ("a", "b", "broken"):

@@ -30,6 +30,7 @@ from asi_evolve_jax.tracks.architecture.space import ArchitectureSpace
 from asi_evolve_jax.tracks.base import (
   MAXIMIZE,
   MINIMIZE,
+  Axis,
   Baseline,
   Expectation,
   Metric,
@@ -219,6 +220,11 @@ class ArchitectureTrack:
   def expectations(self) -> tuple[Expectation, ...]:
     """Returns how the literature orders the baselines."""
     return EXPECTATIONS
+
+  def axes(self) -> tuple[Axis, ...]:
+    """Returns the operator family and, where time counts, the step time."""
+    speed = (Axis("step_time_ratio", (0.8, 1.0, 1.25)),) if self._timed else ()
+    return (Axis("update"), Axis("decay"), *speed)
 
   def columns(self) -> tuple[str, ...]:
     """Names what stands beside the score in a leaderboard."""

@@ -13,7 +13,13 @@ from typing import Any
 from asi_evolve_jax.evaluation.stages import Stage
 from asi_evolve_jax.records.schema import SEARCH
 from asi_evolve_jax.settings import RungSettings, SettingsError
-from asi_evolve_jax.tracks.base import MAXIMIZE, Baseline, Expectation, Metric
+from asi_evolve_jax.tracks.base import (
+  MAXIMIZE,
+  Axis,
+  Baseline,
+  Expectation,
+  Metric,
+)
 from asi_evolve_jax.tracks.circle_packing.space import CirclePackingSpace
 from asi_evolve_jax.tracks.circle_packing.templates import CALLS_A_UNIT
 
@@ -170,6 +176,10 @@ class CirclePackingTrack:
   def expectations(self) -> tuple[Expectation, ...]:
     """Returns (): nobody has published an order."""
     return ()
+
+  def axes(self) -> tuple[Axis, ...]:
+    """Returns how a packing is improved, and where it starts."""
+    return (Axis("optimiser"), Axis("pattern"))
 
   def columns(self) -> tuple[str, ...]:
     """Returns the columns beside the score: the best packing of all seeds."""
