@@ -30,12 +30,11 @@ from asi_evolve_jax.records.schema import (
   REPEAT,
   UNSEEN,
   VERIFY,
-  Artifact,
   Record,
   Result,
   Task,
 )
-from asi_evolve_jax.roles import early_stopping
+from asi_evolve_jax.roles import early_stopping, reuse
 from asi_evolve_jax.roles.attempt import (
   Attempt,
   measured_as,
@@ -208,10 +207,14 @@ class Engineer:
       return
     attempt.payload = reply.payload
     if stage.makes_artifact and attempt.shape_key:
-      fault = self._keep_artifact(attempt)
+      fault = reuse.artifact_fault(attempt)
       if fault:
         self._finish(attempt, FAILED, error=f"Stage {stage.name}: {fault}.")
         return
+      track = self._settings.track
+      artifact = reuse.keep_artifact(attempt, self._records, track)
+      if artifact.hash not in self.view.artifact_users:
+        self._output.append(artifact)
     attempt.index += 1
     if attempt.index < len(attempt.stages):
       self._proceed(attempt)
@@ -240,7 +243,7 @@ class Engineer:
   def _proceed(self, attempt: Attempt) -> None:
     """Starts the next stage, unless its outcome is known already."""
     if not attempt.artifact and attempt.shape_key:
-      self._reuse_artifact(attempt)
+      reuse.take_artifact(attempt, self._records, self.view)
     if attempt.artifact and not self._may_measure(attempt):
       return
     stage = attempt.stages[attempt.index]
@@ -256,42 +259,6 @@ class Engineer:
     assert attempt.slot is not None
     core = self._pool.cores[attempt.slot]
     attempt.job = self._pool.start(stage, request, core)
-
-  def _keep_artifact(self, attempt: Attempt) -> str:
-    """Stores the payload as an Artifact; returns what is wrong with it."""
-    report = attempt.report
-    hash = report.get("artifact_hash")
-    if not isinstance(hash, str) or not hash.isalnum() or len(hash) > 64:
-      return "its report has no artifact_hash, a name of letters and digits"
-    platform = report.get("platform", "cpu")
-    attempt.artifact = hash
-    record = Artifact(
-      hash=hash,
-      program=attempt.task.program,
-      track=self._settings.track,
-      platform=platform if isinstance(platform, str) else "cpu",
-      shape_key=attempt.shape_key,
-      blob=self._records.put_bytes(attempt.payload),
-      report=attempt.result(OK, "").report,
-    )
-    if hash not in self.view.artifact_users:
-      self._output.append(record)
-    return ""
-
-  def _reuse_artifact(self, attempt: Attempt) -> None:
-    """Goes on behind the stage that would make a known Artifact again."""
-    if attempt.task.purpose == REPEAT:
-      return  # from the source on
-    key = (attempt.task.program, attempt.shape_key)
-    known = self.view.artifacts.get(key)
-    payload = self._records.get_bytes(known.blob) if known else None
-    if known is None or payload is None:
-      return
-    attempt.artifact = known.hash
-    attempt.payload = payload
-    attempt.report.update(known.report)
-    makers = [i for i, s in enumerate(attempt.stages) if s.makes_artifact]
-    attempt.index = makers[0] + 1
 
   def _may_measure(self, attempt: Attempt) -> bool:
     """Whether to measure the Artifact: nobody has, and nobody else does."""
@@ -311,27 +278,19 @@ class Engineer:
 
   def _copy(self, attempt: Attempt) -> bool:
     """Ends the attempt with the Result of an equal Artifact, if there is."""
-    task = attempt.task
-    for program in sorted(self.view.artifact_users.get(attempt.artifact, ())):
-      for known in self.view.results_of.get(program, ()):
-        if (
-          known.status == OK
-          and known.artifact == attempt.artifact
-          and known.rung == task.rung
-          and known.seeds == task.seeds
-          and known.purpose == task.purpose
-        ):
-          attempt.report = {**known.report, **attempt.report}
-          self._finish(
-            attempt,
-            OK,
-            metrics=known.metrics,
-            curves=known.curves,
-            copied_from=known.copied_from or known.task,
-            machine=known.machine,
-          )
-          return True
-    return False
+    known = reuse.measured(attempt, self.view)
+    if known is None:
+      return False
+    attempt.report = {**known.report, **attempt.report}
+    self._finish(
+      attempt,
+      OK,
+      metrics=known.metrics,
+      curves=known.curves,
+      copied_from=known.copied_from or known.task,
+      machine=known.machine,
+    )
+    return True
 
   def _keep_curves(self, attempt: Attempt) -> str:
     """Stores the curves as arrays `<name returned>/<curve>`."""
