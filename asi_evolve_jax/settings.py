@@ -145,6 +145,29 @@ class ModelSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class AnalyzerSettings:
+  """Who reads what was measured."""
+
+  # symbolic; llm: and a language model, where one can be called, adds a report.
+  kind: str = "symbolic"
+  model: str = ""  # one of models.names; "": the first
+  # Most that a prompt may have: evidence that does not fit is left out, the
+  # least telling first.
+  context_tokens: int = 30_000
+  max_chars: int = 6_000  # of a report; a longer one is sent back
+
+  def __post_init__(self) -> None:
+    if self.kind not in ("symbolic", "llm"):
+      raise SettingsError(
+        f"config.analyzer.kind is symbolic or llm, got {self.kind!r}."
+      )
+    if self.context_tokens <= 0 or self.max_chars <= 0:
+      raise SettingsError(
+        "config.analyzer.context_tokens and max_chars must be positive."
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CognitionSettings:
   """Which items of the Cognition Base a run may read.
 
@@ -270,10 +293,11 @@ class RunSettings:
   durable: bool = True  # fsync each write
   track_options: dict[str, Any] = dataclasses.field(default_factory=dict)
   # Who answers: gemini, vertex, openai:<base URL>, none, or replay:<URL of a
-  # run's records>, which proposes again what was proposed there.
+  # run's records>, which says again what was said there.
   llm: str = "gemini"
   models: ModelSettings = ModelSettings()
   researcher: ResearcherSettings = ResearcherSettings()
+  analyzer: AnalyzerSettings = AnalyzerSettings()
   cognition: CognitionSettings = CognitionSettings()
   sampler: SamplerSettings = SamplerSettings()
   ladder: tuple[RungSettings, ...] = ()

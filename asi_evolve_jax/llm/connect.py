@@ -18,6 +18,10 @@ _GOOGLE = ("gemini", "vertex")
 NONE = "none"
 # Values of config.researcher.proposer that call a model if there is one.
 WITH_MODEL = ("auto", "llm", "mixed")
+# Roles that may call.
+RESEARCHER = "researcher"
+ANALYZER = "analyzer"
+LLM = "llm"  # the value of config.analyzer.kind that calls
 
 
 def check(settings: RunSettings) -> None:
@@ -33,16 +37,28 @@ def check(settings: RunSettings) -> None:
       f"config.llm is {llm!r}: give gemini, vertex, openai:<base URL>, "
       "replay:<URL of records> or none."
     )
-  if calls(settings):
-    for name in settings.models.names:
-      prices.find(name, settings.models.prices)
+  if not callers(settings):
+    return
+  models = settings.models
+  for name in models.names:
+    prices.find(name, models.prices)
+  own = settings.analyzer.model
+  if own and own not in models.names:
+    raise SettingsError(
+      f"config.analyzer.model is {own!r}: give one of config.models.names, "
+      f"{', '.join(models.names)}."
+    )
 
 
-def calls(settings: RunSettings) -> bool:
-  """Whether the run's proposer would call a model if it could."""
-  return settings.researcher.proposer in WITH_MODEL and not (
-    settings.llm == NONE or settings.llm.startswith(REPLAY)
-  )
+def callers(settings: RunSettings) -> tuple[str, ...]:
+  """Returns the roles that would call a model if they could."""
+  if settings.llm == NONE or settings.llm.startswith(REPLAY):
+    return ()
+  wanted = {
+    RESEARCHER: settings.researcher.proposer in WITH_MODEL,
+    ANALYZER: settings.analyzer.kind == LLM,
+  }
+  return tuple(role for role, calls in wanted.items() if calls)
 
 
 def unusable(
@@ -58,19 +74,23 @@ def unusable(
 
 def connect(
   settings: RunSettings,
+  role: str,
   book: Book,
   secrets: Sequence[str],
   environ: Mapping[str, str] = os.environ,
 ) -> Client | None:
-  """Returns the Model that the config names; None: `unusable` says why.
+  """Returns the Model that the config names.
+
+  None: the role calls nobody, or `unusable` says why it cannot.
 
   Args:
     settings: of the run.
+    role: who is to call, RESEARCHER or ANALYZER.
     book: where its Calls are kept.
     secrets: what must be in no record, beside the key that is used.
     environ: where credentials are.
   """
-  if not calls(settings) or unusable(settings, environ):
+  if role not in callers(settings) or unusable(settings, environ):
     return None
   models = settings.models
   if settings.llm in _GOOGLE:

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from asi_evolve_jax.llm import port
-from asi_evolve_jax.llm.client import CHARS_PER_TOKEN
 from asi_evolve_jax.llm.port import Completion, Credit, Model, Prompt
 from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.proposers import prompting, replies
@@ -35,10 +34,6 @@ log = logging.getLogger(__name__)
 ROLE = "researcher"
 JUDGE = "judge"
 PREFIX = "llm:"  # of authors
-_SHOWN_REPLY = 20_000  # characters of a reply that goes back
-# Of the model's context, for the material: the rest is for the reply that
-# goes back.
-_SHARE = 0.6
 
 
 class LanguageModel:
@@ -48,7 +43,7 @@ class LanguageModel:
 
   def __init__(self, model: Model, settings: ModelSettings):
     self._model = model
-    self._most_chars = settings.context_tokens * CHARS_PER_TOKEN
+    self._context_tokens = settings.context_tokens
     self._novelty = Novelty()
 
   def propose(self, context: Context) -> Draft:
@@ -82,7 +77,7 @@ class LanguageModel:
     name, choice = self._model.choose(
       _by_model(context.credits), context.rng.random()
     )
-    session = _Session(self._model, name, context, self._most_chars)
+    session = _Session(self._model, name, context, self._context_tokens)
     failed_edits = 0
     for _ in range(context.settings.turns):
       completion = session.ask(ask)
@@ -155,19 +150,14 @@ class _Ask:
   after: str = ""
 
   def repeat(self, completion: Completion, problem: str) -> _Ask:
-    after = prompting.template(
-      "again", reply=_shown(completion), problem=problem
-    )
+    after = prompting.returned("again", completion, problem)
     return dataclasses.replace(self, after=after)
 
   def rewrite(
     self, completion: Completion, problem: str, context: Context
   ) -> _Ask:
-    after = prompting.template(
-      "rewrite",
-      reply=_shown(completion),
-      problem=problem,
-      max_chars=context.settings.max_chars,
+    after = prompting.returned(
+      "rewrite", completion, problem, max_chars=context.settings.max_chars
     )
     return dataclasses.replace(
       self, purpose=f"{self.purpose}-whole", schema=replies.FULL, after=after
@@ -178,13 +168,13 @@ class _Session:
   """The calls of one Proposal."""
 
   def __init__(
-    self, model: Model, name: str, context: Context, most_chars: int
+    self, model: Model, name: str, context: Context, context_tokens: int
   ):
     self.context = context
     self.cost = {"calls": 0.0, "tokens": 0.0, "money": 0.0}
     self._model = model
     self._name = name
-    self._room = int(_SHARE * most_chars)
+    self._room = prompting.Room(context_tokens)
 
   def ask(self, ask: _Ask) -> Completion:
     """Returns an answer that is OK, CUT or INVALID.
@@ -194,8 +184,8 @@ class _Session:
     """
     briefing = _briefing(self.context)
     pieces = prompting.material(self.context, briefing)
-    text = prompting.fit(pieces, self._room - len(ask.task))
     while True:
+      text = self._room.fit(pieces, ask.task)
       completion = self._complete(
         Prompt(
           role=ROLE,
@@ -207,13 +197,10 @@ class _Session:
           model=self._name,
         )
       )
-      if completion.status == port.TOO_LONG:
-        # Half of what was sent: there may have been room for more.
-        self._room = min(self._room, len(text) + len(ask.task)) // 2
-        shorter = prompting.fit(pieces, self._room - len(ask.task))
-        if len(shorter) < len(text):
-          text = shorter
-          continue
+      if completion.status == port.TOO_LONG and self._room.shrink(
+        pieces, ask.task
+      ):
+        continue
       if completion.status in (port.OK, port.CUT, port.INVALID):
         return completion
       raise Exhausted(
@@ -282,10 +269,3 @@ def _by_model(credits: Mapping[str, Credit]) -> dict[str, Credit]:
     for author, credit in credits.items()
     if author.startswith(PREFIX)
   }
-
-
-def _shown(completion: Completion) -> str:
-  text = completion.text
-  if len(text) <= _SHOWN_REPLY:
-    return text
-  return f"{text[:_SHOWN_REPLY]}\n[... {len(text) - _SHOWN_REPLY} more]"

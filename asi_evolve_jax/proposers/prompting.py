@@ -9,12 +9,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import string
+from collections.abc import Sequence
 from pathlib import Path
 
+from asi_evolve_jax.llm.client import CHARS_PER_TOKEN
+from asi_evolve_jax.llm.port import Completion
 from asi_evolve_jax.proposers.base import Briefing, Context, Story
 
 _FOLDER = Path(__file__).with_name("prompts")
 _EFFECTS = 12  # features told, the surest first
+# Of the model's context, for the material: the rest is for the reply that
+# goes back.
+_SHARE = 0.6
+_SHOWN_REPLY = 20_000  # characters of a reply that goes back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +69,46 @@ def material(context: Context, briefing: Briefing) -> list[Piece]:
   return [piece for piece in pieces if piece.text]
 
 
-def fit(pieces: list[Piece], most_chars: int) -> str:
+class Room:
+  """How much material a prompt takes; less once it was too long."""
+
+  def __init__(self, context_tokens: int):
+    """
+    Args:
+      context_tokens: most that a prompt may have.
+    """
+    self._chars = int(_SHARE * context_tokens * CHARS_PER_TOKEN)
+
+  def fit(self, pieces: Sequence[Piece], task: str) -> str:
+    """Returns the pieces that fit beside `task`, joined."""
+    return fit(pieces, self._chars - len(task))
+
+  def shrink(self, pieces: Sequence[Piece], task: str) -> bool:
+    """Halves what was sent; returns whether less is sent from now on."""
+    sent = self.fit(pieces, task)
+    # There may have been room for more than there was.
+    self._chars = min(self._chars, len(sent) + len(task)) // 2
+    return len(self.fit(pieces, task)) < len(sent)
+
+
+def returned(
+  form: str, completion: Completion, problem: str, **values: object
+) -> str:
+  """Returns what follows a task when its reply goes back.
+
+  Args:
+    form: name of a template with `$reply` and `$problem`.
+    completion: the reply.
+    problem: what is wrong with it, for its author.
+    **values: what else the template takes.
+  """
+  text = completion.text
+  if len(text) > _SHOWN_REPLY:
+    text = f"{text[:_SHOWN_REPLY]}\n[... {len(text) - _SHOWN_REPLY} more]"
+  return template(form, reply=text, problem=problem, **values)
+
+
+def fit(pieces: Sequence[Piece], most_chars: int) -> str:
   """Returns the pieces that fit, joined; those of rank 0 stay in any case."""
   kept = list(pieces)
   while sum(len(p.text) + 2 for p in kept) > most_chars:

@@ -74,13 +74,20 @@ def make_team(settings: RunSettings, model: Model | None) -> Team:
 def announce(
   settings: RunSettings, environ: Mapping[str, str] = os.environ
 ) -> str:
-  """Returns one line on who proposes where that hangs on a model, or ""."""
+  """Returns one line on what hangs on a model, or "": nothing does."""
   if settings.llm.startswith(connect.REPLAY):
     return f"proposals come from {settings.llm.removeprefix(connect.REPLAY)}"
-  if settings.researcher.proposer not in connect.WITH_MODEL:
+  proposes = settings.researcher.proposer in connect.WITH_MODEL
+  analyses = settings.analyzer.kind == connect.LLM
+  if not (proposes or analyses):
     return ""
   why = connect.unusable(settings, environ)
   if why:
-    return f"no language model ({why}): the symbolic proposer works alone"
+    alone = ["proposer"] * proposes + ["Analyzer"] * analyses
+    works = "work" if len(alone) > 1 else "works"
+    return (
+      f"no language model ({why}): the symbolic {' and '.join(alone)} "
+      f"{works} alone"
+    )
   names = ", ".join(settings.models.names)
   return f"language model: {names} through {settings.llm}"

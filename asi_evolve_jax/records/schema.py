@@ -216,6 +216,11 @@ class Analysis(Record):
   # than the mean over the gene's values, all else equal.
   effects: tuple[dict[str, Any], ...] = ()
   lessons: tuple[str, ...] = ()
+  # What a language model made of it; {}: none was asked. {"author", "status"},
+  # then "why" there is none, or "changed", "effects" ({"fact", "of", "effect",
+  # "low", "high"}), "cause", "next", "lessons" and "misquotes": numbers in it
+  # that were not measured.
+  report: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   @functools.cached_property
   def id(self) -> str:
@@ -324,8 +329,8 @@ class Call(Record):
   usage: dict[str, float]  # "tokens" and "money" count against budgets
   seconds: float
   error: str = ""
-  purpose: str = ""  # "propose", "edit", "mend", "judge", ...
-  about: str = ""  # "round 12", "repair of <program>"
+  purpose: str = ""  # "propose", "edit", "mend", "judge", "analyze", ...
+  about: str = ""  # "round 12", "repair of <program>", "analysis <id>"
 
   @property
   def id(self) -> str:

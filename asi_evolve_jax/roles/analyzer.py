@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from asi_evolve_jax.evaluation.statistics import paired_difference
@@ -24,6 +25,8 @@ from asi_evolve_jax.records.schema import (
   Task,
 )
 from asi_evolve_jax.roles import effects as effects_lib
+from asi_evolve_jax.roles.analyst import make_analyst
+from asi_evolve_jax.roles.evidence import Evidence, gather
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Track
 
@@ -75,7 +78,8 @@ class Analyzer:
 
   A child is analysed again when it, or a parent on its seeds, gets a new
   Result. Verification is left alone: what held-out data says must not flow
-  back into the search.
+  back into the search. Where a language model reads along, an Analysis waits
+  for its report; once the search has ended nobody is asked any more.
   """
 
   name = "analyzer"
@@ -95,19 +99,23 @@ class Analyzer:
     self._children: dict[str, list[str]] = {}
     # Program ids to look at, in the order they came; a dict is an ordered set.
     self._todo: dict[str, None] = {}
+    self._analyst = make_analyst(records, self._view, settings, _BATCH)
 
   def step(self) -> bool:
     """Analyses what is new, in one commit.
 
     Returns:
-      Whether it wrote anything.
+      Whether it wrote anything, or there is more to do.
     """
     news, self._cursor = self._records.follow(self._cursor)
     self._view.update(news)
     self._learn(news)
+    ended = "search-ended" in self._view.milestones
+    analyst = None if ended else self._analyst
+    most = analyst.batch if analyst is not None else _BATCH
     output: list[Record] = []
     waiting = []
-    while self._todo and len(output) < _BATCH:
+    while self._todo and len(output) < most:
       program = next(iter(self._todo))
       del self._todo[program]
       if program not in self._view.proposal_of:
@@ -120,11 +128,39 @@ class Analyzer:
         log.exception("Program %s cannot be analysed; going on.", program)
     more = bool(self._todo)
     self._todo.update(dict.fromkeys(waiting))
-    wrote = any(self._records.put(*output)) if output else False
-    return wrote or more
+    if analyst is not None:
+      # A Task need not wait for a model.
+      tasks = [record for record in output if isinstance(record, Task)]
+      more = self._put(tasks) or more
+      analyses = [record for record in output if isinstance(record, Analysis)]
+      output = list(analyst.add(analyses, self._evidence))
+    return self._put(output) or more
 
   def close(self) -> None:
     """Nothing is held."""
+
+  def _put(self, records: Sequence[Record]) -> bool:
+    return any(self._records.put(*records)) if records else False
+
+  def _evidence(self, analysis: Analysis) -> Evidence:
+    """Returns what is behind `analysis`, reference baselines included."""
+    view, program = self._view, analysis.program
+    parents = view.proposal_of[program].parents
+    names = self._settings.verify.references
+    results = [view.results[task] for task in analysis.results]
+    found = [
+      self._compare(program, baseline, rung)
+      for rung in dict.fromkeys(r.rung for r in results)
+      for baseline in sorted(view.baselines - set(parents))
+      if view.name_of(baseline) in names
+    ]
+    return gather(
+      view,
+      self._records,
+      self._track,
+      analysis,
+      [c.as_dict() for c in found if c is not None],
+    )
 
   def _learn(self, news: list[Record]) -> None:
     for record in news:

@@ -14,7 +14,7 @@ from typing import Any
 
 from asi_evolve_jax.evaluation.budget import Budget, rounds
 from asi_evolve_jax.evaluation.limits import secret_values
-from asi_evolve_jax.llm.connect import connect
+from asi_evolve_jax.llm import connect
 from asi_evolve_jax.llm.port import Credit
 from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.proposers.base import (
@@ -88,7 +88,7 @@ class Researcher:
     self.view = View(track.metric.name, track.metric.direction)
     self._cursor = None
     book = CallBook(records, self.view, settings)
-    model = connect(settings, book, secret_values())
+    model = connect.connect(settings, connect.RESEARCHER, book, secret_values())
     self._team = make_team(settings, model)
     log.info("%s", announce(settings) or f"{self._team.name} proposes")
     index = library.make_index(records, settings, track, items_dir)

@@ -64,6 +64,7 @@ def settings(server, llm="gemini", **models):
 def client(server, book=None, *, environ=None, llm="gemini", **models):
   return connect.connect(
     settings(server, llm, **models),
+    connect.RESEARCHER,
     book or Book(),
     [],
     {"GEMINI_API_KEY": KEY} if environ is None else environ,
