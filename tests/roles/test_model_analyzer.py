@@ -10,6 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from asi_evolve_jax.llm import prices
+from asi_evolve_jax.llm.client import Client
+from asi_evolve_jax.llm.port import Answer, Usage
 from asi_evolve_jax.llm.redact import BLANK
 from asi_evolve_jax.proposers import registry
 from asi_evolve_jax.records import Records
@@ -24,6 +27,7 @@ from asi_evolve_jax.settings import (
   AnalyzerSettings,
   BudgetSettings,
   ModelSettings,
+  RunSettings,
   SettingsError,
 )
 
@@ -78,15 +82,17 @@ class AnalysedLoop(Loop):
     return [r for r in self.records.follow()[0] if isinstance(r, kind)]
 
 
+_GOOD = {
+  "changed": "One knob.",
+  "effects": [],
+  "cause": "Fewer knobs.",
+  "next": "Set width to 3.75 and look again.",
+  "lessons": ["Lower the score first."],
+}
+
+
 def _report(effects=(), cause="Fewer knobs.", **more):
-  said = {
-    "changed": "One knob.",
-    "effects": list(effects),
-    "cause": cause,
-    "next": "Set width to 3.75 and look again.",
-    "lessons": ["Lower the score first."],
-    **more,
-  }
+  said = {**_GOOD, "effects": list(effects), "cause": cause, **more}
   return reply(json.dumps(said))
 
 
@@ -136,7 +142,7 @@ def test_a_report_joins_the_symbolic_analysis(tmp_path):
   for hidden in ("held_out", "ratio 0", "confined_by", KEY):
     assert hidden not in text
   config = server.requests[0]["body"]["generationConfig"]
-  assert config["thinkingConfig"]["thinkingBudget"] == 512
+  assert list(config["thinkingConfig"].values()) == [512]
   (call,) = loop.all_of(Call)
   assert (call.role, call.purpose) == ("analyzer", "analyze")
   assert call.about == f"analysis {analysis.id}"
@@ -189,12 +195,6 @@ def test_what_is_misquoted_twice_is_marked(tmp_path):
   [
     ([error(503, "down")], "unavailable", 1),
     ([reply("", finish="SAFETY")], "blocked", 1),
-    ([reply("prose")], "unusable", 2),
-    ([_report(cause=" ")], "unusable", 2),
-    ([_report(lessons=["a"] * 9)], "unusable", 2),
-    ([_report(cause="a " * 4000)], "unusable", 2),
-    ([_report([{"fact": "c1", "effect": float("nan")}])], "unusable", 2),
-    ([_report([{"fact": "c1", "effect": 10**400}])], "unusable", 2),
     ([reply('{"changed": "c', finish="MAX_TOKENS")], "unusable", 2),
   ],
 )
@@ -243,7 +243,8 @@ def test_what_does_not_fit_is_left_out_and_several_are_asked_at_once(tmp_path):
       models={"parallel": 2},
       analyzer=AnalyzerSettings(kind="llm", context_tokens=1500),
     )
-    loop.steps(4)
+    while loop.view.rounds() < 2:
+      loop.steps(1)
     loop.analyzer.step()
     analyses = loop.all_of(Analysis)
   assert len(analyses) == 2
@@ -296,7 +297,7 @@ def test_settings_are_checked_and_said(tmp_path, monkeypatch):
     wrong = dataclasses.replace(
       loop.settings, analyzer=AnalyzerSettings(kind="llm", model="other")
     )
-    with pytest.raises(SettingsError, match="one of config.models.names"):
+    with pytest.raises(SettingsError, match="give one of"):
       registry.check(wrong)
     assert "language model: gemini" in registry.announce(loop.settings)
     monkeypatch.delenv("GEMINI_API_KEY")
@@ -317,42 +318,87 @@ _json = st.recursive(
   max_leaves=6,
 )
 _effect = st.fixed_dictionaries(
-  {"fact": st.sampled_from(["c1", "c7", ""]) | _json},
-  optional={name: st.floats() | _json for name in ("effect", "low", "high")},
+  {
+    "fact": st.sampled_from(["c1", "c7", ""]),
+    "effect": st.sampled_from([0.5, 0.7]),
+  },
+  optional={name: st.floats() | _json for name in ("low", "high")},
 )
 _replies = st.fixed_dictionaries(
   {
     "changed": _text_of_model,
-    "effects": st.lists(_effect, max_size=3) | _json,
+    "effects": st.lists(_effect, max_size=2),
     "cause": _text_of_model,
     "next": _text_of_model,
-    "lessons": st.lists(_text_of_model, max_size=3) | _json,
+    "lessons": st.lists(_text_of_model, max_size=3),
   }
 )
 
 
+class _Scripted:
+  """A port.Provider of replies that are there already."""
+
+  def __init__(self):
+    self.replies = []
+
+  def send(self, prompt, model, *, thinking, timeout_s):
+    return Answer("ok", json.dumps(self.replies.pop(0)), Usage(100, 20, 5))
+
+
+_RUN = RunSettings(name="test", track="toy")
+_EVIDENCE = Evidence("loss", (), {"c1": Row("c1", "loss", 0.5, None, None)})
+
+
+def _written(*replies):
+  """Returns the report that a model's replies become."""
+  provider = _Scripted()
+  provider.replies = list(replies)
+  model = Client(
+    provider,
+    _RUN.models,
+    {name: prices.find(name, {}) for name in _RUN.models.names},
+    llm_kit.Book(),
+    secrets=[],
+    exploration=0.0,
+  )
+  return Reporter(model, _RUN).report("analysis 1", _EVIDENCE)
+
+
+@pytest.mark.parametrize(
+  ("change", "why"),
+  [
+    ({"cause": " "}, "`cause` is empty"),
+    ({"lessons": ["a"] * 9}, "`lessons` has 9 entries, at most 5"),
+    ({"effects": [{"fact": "c1", "effect": 0.5}] * 7}, "`effects` has 7"),
+    ({"cause": "a " * 4000}, "characters, at most 6000"),
+    ({"effects": [{"fact": "c1", "effect": float("nan")}]}, "no finite number"),
+    ({"effects": [{"fact": "c1", "effect": 10**400}]}, "no finite number"),
+    ({"effects": [{"fact": "c1", "effect": "0.5"}]}, "must be of type number"),
+  ],
+)
+def test_what_is_no_report_is_said_to_its_author(change, why):
+  bad = {**_GOOD, **change}
+  refused = _written(bad, bad)
+  assert refused["status"] == "unusable"
+  assert why in refused["why"]
+  assert _written(bad, _GOOD)["status"] == "ok"
+
+
 def test_no_report_crashes_the_role_and_each_can_be_recorded():
   statuses = set()
-  row = Row("c1", "loss", 0.5, None, None)
-  evidence = Evidence("loss", (), {"c1": row})
-  with GeminiServer(reply("")) as server:
-    model = llm_kit.client(server, tries=1)
-    reporter = Reporter(model, llm_kit.settings(server))
 
-    @settings(
-      max_examples=150,
-      deadline=None,
-      derandomize=True,
-      database=None,
-      suppress_health_check=list(HealthCheck),
-    )
-    @given(_replies | _json, _replies)
-    def read(one, two):
-      server.script = [reply(json.dumps(one)), reply(json.dumps(two))]
-      report = reporter.report(f"analysis {len(server.requests)}", evidence)
-      analysis = Analysis(program="p", results=(), text="", report=report)
-      encode(analysis)
-      statuses.add(report["status"])
+  @settings(
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+  )
+  @given(_replies | _json, _replies)
+  def read(one, two):
+    report = _written(one, two)
+    encode(Analysis(program="p", results=(), text="", report=report))
+    statuses.add(report["status"])
 
-    read()
-  assert {"ok", "misquoted", "unusable"} <= statuses
+  read()
+  assert statuses == {"ok", "misquoted", "unusable"}
