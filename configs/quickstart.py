@@ -97,6 +97,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     },
   }
   config.researcher = {"proposer": "auto", "queue": 1, "knowledge": 4}
+  # With a key a model reads what was measured, too; "symbolic": never.
+  config.analyzer = {"kind": "llm"}
   config.sampler = {"name": "ucb1"}
   config.workers = {"count": 0, "memory_gb": 6.0, "sandbox": "auto"}
   if variant == "smoke":
@@ -107,6 +109,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 def _smoke(config: ml_collections.ConfigDict) -> None:
   config.name = "quickstart-smoke"
   config.researcher.proposer = "symbolic"  # with a key as without
+  config.analyzer.kind = "symbolic"
   config.rounds = 2
   config.durable = False
   config.track_options = {

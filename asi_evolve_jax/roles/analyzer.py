@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +12,7 @@ from asi_evolve_jax.records.schema import (
   LOST,
   OK,
   PAIR,
-  REJECTED,
   SEARCH,
-  STOPPED,
-  TIMEOUT,
   Analysis,
   Proposal,
   Record,
@@ -25,8 +20,10 @@ from asi_evolve_jax.records.schema import (
   Task,
 )
 from asi_evolve_jax.roles import effects as effects_lib
+from asi_evolve_jax.roles import sentences
 from asi_evolve_jax.roles.analyst import make_analyst
 from asi_evolve_jax.roles.evidence import Evidence, gather
+from asi_evolve_jax.roles.sentences import Comparison
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Track
 
@@ -38,39 +35,6 @@ PAIR_PRIORITY = 50
 _LISTED = 20
 # Records in one commit, about; the rest waits for the next step.
 _BATCH = 200
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-  """A child against one parent at one rung; `effect` > 0 is better.
-
-  Attributes:
-    basis: "paired" (interval over paired seeds), "seed noise" (one seed; the
-      interval takes the noise from Programs with several) or "" (no interval).
-  """
-
-  parent: str
-  rung: str
-  effect: float
-  low: float | None
-  high: float | None
-  seeds: tuple[int, ...]
-  basis: str
-
-  @property
-  def better(self) -> bool | None:
-    """True or False where the interval excludes 0, else None."""
-    if self.low is None or self.high is None:
-      return None
-    return True if self.low > 0 else False if self.high < 0 else None
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns the comparison as an Analysis holds it."""
-    return {
-      **dataclasses.asdict(self),
-      "seeds": list(self.seeds),
-      "better": self.better,
-    }
 
 
 class Analyzer:
@@ -146,13 +110,13 @@ class Analyzer:
     """Returns what is behind `analysis`, reference baselines included."""
     view, program = self._view, analysis.program
     parents = view.proposal_of[program].parents
-    names = self._settings.verify.references
+    named = map(view.baseline, self._settings.verify.references)
+    references = [b for b in named if b is not None and b not in parents]
     results = [view.results[task] for task in analysis.results]
     found = [
       self._compare(program, baseline, rung)
       for rung in dict.fromkeys(r.rung for r in results)
-      for baseline in sorted(view.baselines - set(parents))
-      if view.name_of(baseline) in names
+      for baseline in references
     ]
     return gather(
       view,
@@ -276,7 +240,7 @@ class Analyzer:
       *(self._failure(proposal, r) for r in own if r.status != OK),
       *(self._lesson(proposal, c) for c in comparisons),
       *(
-        _effect_line(effects_lib.as_dict(table[f], rung), self._unit())
+        sentences.effect_line(effects_lib.as_dict(table[f], rung), self._unit())
         for f in changed
         if f in table and effects_lib.strength(table[f]) > 1
       ),
@@ -303,18 +267,20 @@ class Analyzer:
     changed = set(effects_lib.changed_features(proposal))
     lines = [f"# {proposal.name} ({proposal.program[:12]})", ""]
     lines += [
-      f"Changed {_change(proposal)}." if changed else "No parent was changed."
+      f"Changed {sentences.change(proposal)}."
+      if changed
+      else "No parent was changed."
     ]
     lines += [f"It is {', '.join(sorted(features))}."] if features else []
     lines += ["", "## Measured", ""]
-    lines += [f"- {_measured(r)}" for r in own]
+    lines += [f"- {sentences.measured(r)}" for r in own]
     lines += [f"- {self._versus(c)}" for c in comparisons]
     if not comparisons and any(r.status == OK for r in own):
       lines += ["- No parent was measured on the same seeds and rung."]
     if effects:
       lines += ["", f"## History at {effects[0]['rung']}", ""]
       lines += [
-        f"- {_effect_line(e, self._unit())}"
+        f"- {sentences.effect_line(e, self._unit())}"
         + (" (changed here)" if e["feature"] in changed else "")
         for e in effects[:8]
         + tuple(e for e in effects[8:] if e["feature"] in changed)
@@ -354,53 +320,14 @@ class Analyzer:
       verdict = f"is {word} than"
     parent = self._view.name_of(c.parent)
     return (
-      f"{_change(proposal)}: {verdict} {parent} at {c.rung} "
+      f"{sentences.change(proposal)}: {verdict} {parent} at {c.rung} "
       f"({c.effect:+.4g} {self._unit()}, + is better)"
     )
 
   def _failure(self, proposal: Proposal, result: Result) -> str:
-    return f"{_change(proposal)}: {_measured(result)}"
+    return f"{sentences.change(proposal)}: {sentences.measured(result)}"
 
 
 def _counts(result: Result) -> bool:
   # What the machine killed says nothing about the Program; it is asked again.
   return result.purpose in (SEARCH, PAIR) and result.status != LOST
-
-
-def _change(proposal: Proposal) -> str:
-  features = effects_lib.changed_features(proposal)
-  if features:
-    return ", ".join(features)
-  return f"{proposal.operator} {proposal.name}"
-
-
-def _measured(result: Result) -> str:
-  if result.status == OK:
-    names = dict.fromkeys(name for m in result.metrics for name in m)
-    means = []
-    for name in names:
-      values = [m[name] for m in result.metrics if name in m]
-      means.append(f"{name} {math.fsum(values) / len(values):.4g}")
-    seeds = f"{len(result.seeds)} seed{'s' * (len(result.seeds) != 1)}"
-    return f"{result.rung}: {', '.join(means) or 'no metrics'} ({seeds})"
-  why = {
-    REJECTED: f"rejected by gate {result.gate or 'unnamed'}",
-    TIMEOUT: "killed at the deadline (timeout)",
-    STOPPED: "stopped early, too far behind a baseline",
-  }.get(result.status, "failed with an error")
-  error = " ".join(result.error.split())
-  return f"{result.rung}: {why}" + (f": {error[:300]}" if error else "")
-
-
-def _effect_line(effect: dict[str, Any], unit: str) -> str:
-  if effect["low"] > 0:
-    word = "helps"
-  elif effect["high"] < 0:
-    word = "hurts"
-  else:
-    word = "is undecided"
-  return (
-    f"{effect['feature']} {word}: {effect['effect']:+.4g} {unit} "
-    f"(+ is better; {effect['low']:+.4g} to {effect['high']:+.4g}) "
-    f"over {effect['n']} programs at {effect['rung']}"
-  )

@@ -29,6 +29,7 @@ from asi_evolve_jax.settings import (
   ModelSettings,
   RunSettings,
   SettingsError,
+  VerifySettings,
 )
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -64,6 +65,9 @@ class AnalysedLoop(Loop):
     )
 
   def restart(self):
+    self.settings = dataclasses.replace(
+      self.settings, verify=VerifySettings(finalists=0, references=("score-8",))
+    )
     super().restart()
     records = Records.open(str(self.folder / "records"))
     self.analyzer = Analyzer(records, self.settings, self.track)
@@ -122,7 +126,7 @@ def test_a_report_joins_the_symbolic_analysis(tmp_path):
   (comparison,) = analysis.comparisons
   assert effect["effect"] == pytest.approx(comparison["effect"], rel=1e-4)
   assert effect["low"] is None
-  assert "loss against score-" in effect["of"]
+  assert "loss against score-7 at quick" in effect["of"]
   # What is symbolic is the same, and the report stands behind it.
   assert symbolic.report == {}
   assert (analysis.id, analysis.lessons) == (symbolic.id, symbolic.lessons)
@@ -134,6 +138,7 @@ def test_a_report_joins_the_symbolic_analysis(tmp_path):
     "# Program: ",
     "## quick: ok\n- seed 0: loss ",
     "Curve loss at quick, [index of 5] value",
+    "- c2: loss against score-8 at quick (one seed): ",
     "# Source",
     "# Difference from the parent\n\n```diff",
     "parameters 7",
