@@ -56,8 +56,7 @@ def _calibrate(run: OpenRun, out: Path) -> str:
 
   view = view_of(run)
   scales = calibration.calibrate(view, run.settings, run.track)
-  seconds = sum(r.cost.get("cpu_seconds", 0.0) for r in view.results.values())
-  text = calibration.markdown(scales, seconds)
+  text = calibration.markdown(scales, view.spending.total["core_s"])
   (out / "calibration.md").write_text(text)
   figures = json.dumps(calibration.as_json(scales), indent=1, allow_nan=False)
   (out / "calibration.json").write_text(figures + "\n")

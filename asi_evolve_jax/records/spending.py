@@ -11,16 +11,18 @@ TASK_COSTS = ("device_s", "flops", "wall_s")
 
 
 def costs(result: Result) -> dict[str, float]:
-  """Returns what a Result cost: device_s, flops, wall_s.
+  """Returns what a Result cost: core_s, device_s, flops, wall_s.
 
-  A worker holds its device for as long as it runs, and more than one core
-  where it uses more CPU time than that: device_s [core- or device-seconds] is
-  the larger of its wall and CPU time.
+  core_s [core-seconds] is CPU time, which others on the machine change little:
+  by it reports compare. A worker holds its device for as long as it runs, and
+  more than one core where it uses more CPU time than that: device_s [core- or
+  device-seconds], which budgets limit, is the larger of its wall and CPU time.
   """
   cost = result.cost
-  wall = cost.get("wall_seconds", 0.0)
+  wall, core = cost.get("wall_seconds", 0.0), cost.get("cpu_seconds", 0.0)
   return {
-    "device_s": max(wall, cost.get("cpu_seconds", 0.0)),
+    "core_s": core,
+    "device_s": max(wall, core),
     "flops": cost.get("flops", 0.0),
     "wall_s": wall,
   }
@@ -41,11 +43,11 @@ class Spending:
   """Sums over all Results and Calls, and means a rung.
 
   Attributes:
-    total: device_s, flops, tokens, money.
+    total: core_s, device_s, flops, tokens, money.
   """
 
   def __init__(self) -> None:
-    names = ("device_s", "flops", "tokens", "money")
+    names = ("core_s", "device_s", "flops", "tokens", "money")
     self.total: dict[str, float] = dict.fromkeys(names, 0.0)
     self._measured: dict[str, _Tally] = {}
     self._ended: dict[str, _Tally] = {}
@@ -53,7 +55,7 @@ class Spending:
   def add_result(self, result: Result) -> None:
     """Takes in a Result, once."""
     spent = costs(result)
-    for name in ("device_s", "flops"):
+    for name in ("core_s", "device_s", "flops"):
       self.total[name] += spent[name]
     if result.copied_from or not result.cost:
       return  # what a copy costs says nothing of measuring

@@ -211,7 +211,7 @@ def markdown(scales: list[Scale], seconds: float) -> str:
 
   Args:
     scales: from `calibrate`.
-    seconds: core-seconds that the run has cost.
+    seconds: core-seconds that the run has cost (records/spending.py).
   """
   lines = [
     "# Calibration\n",

@@ -20,6 +20,7 @@ import numpy as np
 from asi_evolve_jax.evaluation.statistics import Interval, seed_spread
 from asi_evolve_jax.records import Records, View
 from asi_evolve_jax.records.schema import OK, SEARCH, Result
+from asi_evolve_jax.records.spending import costs
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Metric
 
@@ -208,9 +209,9 @@ def _both(a: Values, b: Values) -> dict[str, dict[int, float]]:
 
 def _seconds(results: Sequence[Result]) -> float:
   each = [
-    r.cost["cpu_seconds"] / len(r.seeds)
+    costs(r)["core_s"] / len(r.seeds)
     for r in results
-    if "cpu_seconds" in r.cost and not r.copied_from
+    if r.cost and not r.copied_from
   ]
   return float(np.mean(each)) if each else math.nan
 
