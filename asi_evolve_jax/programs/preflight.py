@@ -16,25 +16,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import asi_evolve_jax
-import pallas_kernels
 from pallas_kernels.ahead_of_time.__main__ import NOT_CHECKED
 from pallas_kernels.ahead_of_time.compiler import Compiler, NotCheckedError
-
-# A jailed worker may read our two packages and not list the folder that they
-# lie in, so they are imported from where they are.
-_START = """
-import importlib.util, os, sys
-for place in sys.argv[1:3]:
-  name = os.path.basename(place)
-  spec = importlib.util.spec_from_file_location(
-    name, os.path.join(place, "__init__.py"), submodule_search_locations=[place]
-  )
-  sys.modules[name] = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(sys.modules[name])
-from asi_evolve_jax.programs import preflight
-sys.exit(preflight.main(sys.argv[3:]))
-"""
 
 
 def preflight(
@@ -55,8 +38,9 @@ def preflight(
     NotCheckedError: if libtpu is not installed, or the process does not end in
       time or fails: that is no word on the Artifact.
   """
-  packages = [str(asi_evolve_jax.__path__[0]), str(pallas_kernels.__path__[0])]
-  command = [sys.executable, "-c", _START, *packages, *topologies]
+  # Nothing is imported from the scratch folder that a stage may stand in.
+  command = [sys.executable, "-P", "-m", __name__, *topologies]
+  path = map(os.path.abspath, sys.path)
   try:
     done = subprocess.run(
       command,
@@ -65,7 +49,7 @@ def preflight(
       timeout=timeout_s,
       check=False,
       # Of a worker, which may have its modules from anywhere.
-      env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+      env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
     )
   except subprocess.TimeoutExpired as error:
     raise NotCheckedError(
