@@ -23,6 +23,9 @@ Pullback = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # place of the largest output: sums of some thousand terms stay below it.
 ROUNDING_ULPS = 256
 MAX_GROWTH = 2.6  # of costs at doubled lengths: 2 linear, 2.2 T log T, 4 T^2
+# What a later token may move an earlier result by, over the largest entry: in
+# half precision those units would be the whole of it.
+MOST_LEAK = 2.0**-4
 # A length other than those that growth is read from may cost this much more
 # than they let expect: the same blocks, perhaps padded.
 MAX_EXCESS = 1.25
@@ -215,24 +218,74 @@ def check_causality(
     future = np.arange(length)[None, :] >= np.asarray(group)[:, None]
     past = ~future[..., None]
     after = forward(np.where(future[..., None], other, x))
-    with np.errstate(invalid="ignore"):  # a NaN is refused below
-      moved = np.abs(after - before) * past
-    if not np.max(moved) <= tolerance(before):
-      row, place, _ = np.unravel_index(np.argmax(moved), moved.shape)
-      raise Rejected(
-        f"replacing the tokens from position {group[row]} on changed the "
-        f"result at position {place} by {moved[row, place].max():.2e}. "
-        + _CAUSAL_ADVICE
-      )
+    leak = _leak(before, after, past, group, eps_of(before.dtype))
+    if leak:
+      raise Rejected(f"{leak}. {_CAUSAL_ADVICE}")
     pulled = pullback(x, other * past)
     leak = np.abs(pulled) * ~past
-    if not np.max(leak) <= tolerance(pulled):
+    if not np.max(leak) <= _leak_tolerance(pulled, eps_of(pulled.dtype)):
       row, place, _ = np.unravel_index(np.argmax(leak), leak.shape)
       raise Rejected(
         f"the result before position {group[row]} has a gradient of "
         f"{leak[row, place].max():.2e} with respect to the token at position "
         f"{place}. " + _CAUSAL_ADVICE
       )
+
+
+def check_trained_causality(
+  scores: Callable[[np.ndarray], np.ndarray],
+  tokens: np.ndarray,
+  cuts: Sequence[int],
+  eps: float,
+) -> None:
+  """Rejects a trained model that reads later tokens.
+
+  `check_causality` asks a mixer at made-up parameters and inputs; this asks the
+  whole model at those that training gave, on text: a parameter may open a path
+  that was shut, or one layer alone may leak.
+
+  Args:
+    scores: tokens -> a number for each position, of the same shape, for targets
+      that stay; rows must be independent.
+    tokens: [rows, time] text. Row i is cut at `cuts[i]`, rows repeating, and
+      from there on replaced by text of another row, read backwards.
+    cuts: positions, each in [1, time).
+    eps: precision of what the model computes in; see `eps_of`.
+  """
+  rows = np.resize(tokens, (len(cuts), tokens.shape[1]))
+  future = np.arange(rows.shape[1])[None, :] >= np.asarray(cuts)[:, None]
+  changed = np.where(future, np.resize(tokens[::-1, ::-1], rows.shape), rows)
+  leak = _leak(scores(rows), scores(changed), ~future, cuts, eps)
+  if leak:
+    raise Rejected(
+      f"on text, with the parameters that training gave, {leak}. The mixer was "
+      "judged at other parameters: look for a path that a parameter opens, or "
+      f"that one layer alone takes. {_CAUSAL_ADVICE}"
+    )
+
+
+def _leak(
+  before: np.ndarray,
+  after: np.ndarray,
+  past: np.ndarray,
+  cuts: Sequence[int],
+  eps: float,
+) -> str:
+  """Says where what comes before a cut has moved, or returns ""."""
+  with np.errstate(invalid="ignore"):  # a NaN is refused below
+    moved = np.abs(after - before) * past
+  if np.max(moved) <= _leak_tolerance(before, eps):
+    return ""
+  row, place = np.unravel_index(np.argmax(moved), moved.shape)[:2]
+  return (
+    f"replacing the tokens from position {cuts[int(row)]} on changed the "
+    f"result at position {place} by {moved[row, place].max():.2e}"
+  )
+
+
+def _leak_tolerance(y: np.ndarray, eps: float) -> float:
+  largest = float(np.max(np.abs(y), initial=0.0))
+  return min(ROUNDING_ULPS * eps, MOST_LEAK) * largest
 
 
 _CAUSAL_ADVICE = (

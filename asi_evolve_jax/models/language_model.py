@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 Params = dict[str, Any]
-Aux = dict[str, jax.Array]
 
 _EPSILON = 1e-6  # of the RMS norms
 
@@ -237,38 +236,46 @@ class LanguageModel:
     )
     return ends.logits(h)
 
+  def scores(
+    self, params: Params, tokens: jax.Array, targets: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Returns what each target costs, and whether it has the highest logit.
+
+    Args:
+      params: as from `init`.
+      tokens: [batch, time] integers.
+      targets: [batch, time] integers, what follows each token.
+
+    Returns:
+      (nats, float32 [batch, time]; hit, bool [batch, time]).
+    """
+    logits = self.apply(params, tokens)
+    # A comparison fuses where a gather would need a scatter to differentiate.
+    wanted = jnp.arange(logits.shape[-1]) == targets[..., None]
+    picked = jnp.sum(jnp.where(wanted, logits, 0.0), axis=-1)
+    best = jnp.max(jax.lax.stop_gradient(logits), axis=-1)
+    return jax.nn.logsumexp(logits, axis=-1) - picked, picked >= best
+
   def loss(
     self,
     params: Params,
     tokens: jax.Array,
     targets: jax.Array,
     weights: jax.Array,
-  ) -> tuple[jax.Array, Aux]:
-    """Returns the mean cross-entropy in nats a target, and its parts.
+  ) -> jax.Array:
+    """Returns the mean cross-entropy, float32, in nats a target.
 
     Args:
       params: as from `init`.
       tokens: [batch, time] integers.
       targets: [batch, time] integers, what follows each token.
       weights: [batch, time], how much each target counts; 0 leaves it out.
-
-    Returns:
-      (mean nats, {"nats": weighted sum, "weight": sum of the weights,
-      "correct": weighted number of targets with the highest logit}), float32
-      scalars. The mean is 0 where no target counts.
+        The mean is 0 where no target counts.
     """
-    logits = self.apply(params, tokens)
+    nats, _ = self.scores(params, tokens, targets)
     weights = weights.astype(jnp.float32)
-    # A comparison fuses where a gather would need a scatter to differentiate.
-    hit = jnp.arange(logits.shape[-1]) == targets[..., None]
-    picked = jnp.sum(jnp.where(hit, logits, 0.0), axis=-1)
-    losses = jax.nn.logsumexp(logits, axis=-1) - picked
-    nats = jnp.sum(losses * weights)
     weight = jnp.sum(weights)
-    best = jnp.max(jax.lax.stop_gradient(logits), axis=-1)
-    correct = jnp.sum((picked >= best) * weights)
-    mean = nats / jnp.where(weight > 0, weight, 1.0)
-    return mean, {"nats": nats, "weight": weight, "correct": correct}
+    return jnp.sum(nats * weights) / jnp.where(weight > 0, weight, 1.0)
 
 
 def _normal(rngs: nnx.Rngs, shape: tuple[int, ...], spread: float) -> jax.Array:

@@ -48,7 +48,11 @@ class Model(Protocol):
     tokens: jax.Array,
     targets: jax.Array,
     weights: jax.Array,
-  ) -> tuple[jax.Array, dict[str, jax.Array]]: ...
+  ) -> jax.Array: ...
+
+  def scores(
+    self, params: dict[str, Any], tokens: jax.Array, targets: jax.Array
+  ) -> tuple[jax.Array, jax.Array]: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,7 +186,8 @@ class Trainer:
     if time not in self._evaluators:
       with jax.set_mesh(self.mesh):
         measure = jax.jit(self._measure)
-        lowered = measure.lower(self._params, self._placed(time))
+        tokens, targets, _ = self._placed(time)
+        lowered = measure.lower(self._params, tokens, targets)
         self._evaluators[time] = _compiled(lowered, _QUICK)
     return self._evaluators[time]
 
@@ -196,7 +201,7 @@ class Trainer:
     data: Placed,
     rate: jax.Array,
   ) -> tuple[State, dict[str, jax.Array]]:
-    (loss, _), gradients = jax.value_and_grad(self._model.loss, has_aux=True)(
+    loss, gradients = jax.value_and_grad(self._model.loss)(
       state["params"], *_wide(data)
     )
     updates, optimizer = self._transform.update(
@@ -207,9 +212,10 @@ class Trainer:
     return {"params": params, "optimizer": optimizer}, metrics
 
   def _measure(
-    self, params: dict[str, Any], data: Placed
-  ) -> dict[str, jax.Array]:
-    return self._model.loss(params, *_wide(data))[1]
+    self, params: dict[str, Any], tokens: jax.Array, targets: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    tokens, targets = tokens.astype(jnp.int32), targets.astype(jnp.int32)
+    return self._model.scores(params, tokens, targets)
 
   def put(self, rows: np.ndarray) -> jax.Array:
     """Returns this process's rows of a batch as one global array."""
@@ -249,19 +255,41 @@ class Trainer:
       data: windows of text, uint8 [count, length + 1], or examples of that
         length; any count, and any length that the model runs at.
     """
-    examples = _examples(data)
-    evaluator = self._evaluator(examples.tokens.shape[1])
-    # Rows that fill the last batch up weigh nothing.
-    padding = -len(examples.tokens) % self.batch
-    whole = [np.pad(a, ((0, padding), (0, 0))) for a in examples]
+    tokens, targets, weights = _examples(data)
+    nats, hit = self.scores(params, tokens, targets)
     # Float64 on the host: a sum over a corpus loses digits in float32.
-    sums = np.zeros(3)
-    for start in range(0, len(whole[0]), self.batch):
+    wide = weights.astype(np.float64)
+    weight = wide.sum()
+    nats, correct = (nats * wide).sum(), (hit * wide).sum()
+    return float(nats / math.log(2) / weight), float(correct / weight)
+
+  def scores(
+    self, params: dict[str, Any], tokens: np.ndarray, targets: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what each target costs, and whether it is ranked first.
+
+    Args:
+      params: to evaluate.
+      tokens: uint8 [count, length], any count, and any length that the model
+        runs at.
+      targets: uint8 [count, length], what follows each token.
+
+    Returns:
+      (nats, float32 [count, length]; hit, bool [count, length]).
+    """
+    count, length = tokens.shape
+    evaluator = self._evaluator(length)
+    nats = np.empty((count, length), np.float32)
+    hit = np.empty((count, length), bool)
+    for start in range(0, count, self.batch):
       rows = slice(start, start + self.batch)
-      aux = evaluator(params, tuple(self.put(a[rows]) for a in whole))
-      sums += [float(aux[k]) for k in ("nats", "correct", "weight")]
-    nats, correct, weight = sums.tolist()
-    return nats / math.log(2) / weight, correct / weight
+      # Rows that fill the last batch up are dropped again.
+      fill = ((0, max(0, start + self.batch - count)), (0, 0))
+      placed = [self.put(np.pad(a[rows], fill)) for a in (tokens, targets)]
+      found = evaluator(params, *placed)
+      for kept, a in zip((nats, hit), found, strict=True):
+        kept[rows] = np.asarray(a)[: count - start]
+    return nats, hit
 
 
 def _examples(data: np.ndarray | Examples) -> Examples:

@@ -141,6 +141,34 @@ def test_causality_refuses_nan(inputs):
     gates.check_causality(*functions(lambda x: x / (x - x)), *inputs, CUTS)
 
 
+def test_causality_in_half_precision(inputs):
+  x, other = inputs.astype(jnp.bfloat16)
+  share = jnp.bfloat16(0.25)
+  gates.check_causality(
+    *functions(lambda x: x + share * jnp.roll(x, 1, 1).at[:, 0].set(0)),
+    *(x, other, CUTS),
+  )
+  with pytest.raises(Rejected, match="changed the result"):
+    gates.check_causality(
+      *functions(lambda x: x + share * jnp.roll(x, -1, 1)), x, other, CUTS
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_causality_of_a_trained_model(rows):
+  text = np.random.default_rng(0).integers(0, 256, (rows, TIME))
+
+  def check(forward, eps=2.0**-23):
+    gates.check_trained_causality(forward, text, CUTS, eps)
+
+  check(lambda tokens: np.cumsum(tokens, 1) / 255)
+  check(lambda tokens: 255 + 1e-6 * tokens.sum(1, keepdims=True) / 255)
+  with pytest.raises(Rejected, match=r"from position 2\d on .* position 2\d"):
+    check(lambda tokens: np.where(np.arange(TIME) == 22, tokens[:, -1:], 1.0))
+  with pytest.raises(Rejected, match="by nan"):
+    check(lambda tokens: tokens * np.nan)
+
+
 def test_cut_points_hit_chunk_borders():
   assert gates.cut_points(24, 8) == (1, 7, 8, 9, 12, 23)
   assert gates.cut_points(4, 8) == (1, 3)

@@ -89,11 +89,9 @@ def test_parameters_are_float32_stacked_over_layers():
 
 def test_initial_loss_is_that_of_logits_of_variance_one():
   model, params = build()
-  loss, aux = model.loss(params, *draw_tokens())
+  loss = model.loss(params, *draw_tokens())
   # Normal logits of variance one cost half a nat more than uniform ones.
   assert abs(float(loss) - np.log(32) - 0.5) < 0.3
-  assert float(aux["weight"]) == 42
-  np.testing.assert_allclose(aux["nats"] / aux["weight"], loss, rtol=1e-6)
 
 
 def test_weights_choose_the_targets_that_count():
@@ -105,13 +103,13 @@ def test_weights_choose_the_targets_that_count():
   picked = np.take_along_axis(logp, targets[..., None], -1)[..., 0]
   weights[:, 5:] = 0
   weights[1, 2] = 0.5
-  loss, aux = model.loss(params, tokens, targets, weights)
+  loss = model.loss(params, tokens, targets, weights)
   want = -(picked * weights).sum() / weights.sum()
   np.testing.assert_allclose(loss, want, rtol=1e-5)
-  hits = (logits.argmax(-1) == targets) * weights
-  np.testing.assert_allclose(aux["correct"], hits.sum())
-  none, _ = model.loss(params, tokens, targets, 0 * weights)
-  assert float(none) == 0
+  assert float(model.loss(params, tokens, targets, 0 * weights)) == 0
+  nats, hit = model.scores(params, tokens, targets)
+  np.testing.assert_allclose(nats, -picked, rtol=1e-4)
+  np.testing.assert_array_equal(hit, logits.argmax(-1) == targets)
 
 
 def test_no_logit_sees_a_later_token():
@@ -158,8 +156,8 @@ def test_recomputing_blocks_changes_no_gradient():
   batch = draw_tokens()
   kept, params = build()
   recomputed, _ = build(remat="block")
-  want = jax.jit(jax.grad(kept.loss, has_aux=True))(params, *batch)
-  got = jax.jit(jax.grad(recomputed.loss, has_aux=True))(params, *batch)
+  want = jax.jit(jax.grad(kept.loss))(params, *batch)
+  got = jax.jit(jax.grad(recomputed.loss))(params, *batch)
   for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
@@ -168,13 +166,11 @@ def test_bfloat16_activations_stay_near_float32():
   wide, params = build()
   low, _ = build(compute_dtype="bfloat16")
   batch = draw_tokens()
-  loss, grads = jax.jit(jax.value_and_grad(low.loss, has_aux=True))(
-    params, *batch
-  )
+  loss, grads = jax.jit(jax.value_and_grad(low.loss))(params, *batch)
   assert low.apply(params, batch[0]).dtype == jnp.float32
   assert all(g.dtype == jnp.float32 for g in jax.tree.leaves(grads))
   # Logits are of order 0.1 here, so a rounding of 2^-8 moves them by 1e-3.
-  np.testing.assert_allclose(loss[0], wide.loss(params, *batch)[0], atol=5e-3)
+  np.testing.assert_allclose(loss, wide.loss(params, *batch), atol=5e-3)
 
 
 def test_loss_falls_on_repeated_text():
@@ -186,9 +182,7 @@ def test_loss_falls_on_repeated_text():
 
   @jax.jit
   def update(params, state):
-    (loss, _), grads = jax.value_and_grad(model.loss, has_aux=True)(
-      params, *batch
-    )
+    loss, grads = jax.value_and_grad(model.loss)(params, *batch)
     updates, state = optimizer.update(grads, state)
     return optax.apply_updates(params, updates), state, loss
 
@@ -247,7 +241,7 @@ def test_exported_mixer_trains_like_the_mixer(mixer):
     strict=True,
   ):
     np.testing.assert_array_equal(a, b)
-  want = jax.jit(jax.value_and_grad(model.loss, has_aux=True))(params, *batch)
-  got = jax.jit(jax.value_and_grad(copy.loss, has_aux=True))(params, *batch)
+  want = jax.jit(jax.value_and_grad(model.loss))(params, *batch)
+  got = jax.jit(jax.value_and_grad(copy.loss))(params, *batch)
   for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

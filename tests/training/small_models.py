@@ -18,15 +18,16 @@ class Bigram:
       "mixers": {},
     }
 
-  def loss(self, params, tokens, targets, weights):
+  def scores(self, params, tokens, targets):
     ends = params["ends"]
     logits = ends["table"][tokens] * ends["scale"]
     picked = jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
-    nats = (jax.nn.logsumexp(logits, -1) - picked) * weights
-    weight = weights.sum()
-    correct = ((picked >= logits.max(-1)) * weights).sum()
-    aux = {"nats": nats.sum(), "weight": weight, "correct": correct}
-    return nats.sum() / weight, aux
+    nats = jax.nn.logsumexp(logits, -1) - picked
+    return nats, picked >= logits.max(-1)
+
+  def loss(self, params, tokens, targets, weights):
+    nats, _ = self.scores(params, tokens, targets)
+    return (nats * weights).sum() / weights.sum()
 
 
 class Average:

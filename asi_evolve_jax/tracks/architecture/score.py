@@ -1,7 +1,8 @@
 """The last stage: held-out text, read for verification alone.
 
 It gets the Artifact and the parameters that the train stage has saved, in a
-process that neither saw the candidate's Python nor trained anything.
+process that neither saw the candidate's Python nor trained anything. What reads
+ahead with these parameters, at a length that is scored, gets no score.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import time
 
 import numpy as np
 
+from asi_evolve_jax.evaluation.gates import Rejected
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
-from asi_evolve_jax.tracks.architecture import harness, tuning
+from asi_evolve_jax.tracks.architecture import harness, trained, tuning
 from asi_evolve_jax.tracks.architecture.options import read_stage
-from asi_evolve_jax.training.examples import Examples
+from asi_evolve_jax.training.examples import Examples, text_examples
 
 _SPLITS = {
   "held_out_bits_per_byte": "held_out",
@@ -25,7 +27,8 @@ _SPLITS = {
 def run(request: StageRequest) -> StageReply:
   """Adds the held-out scores of every seed to what the train stage measured.
 
-  The parameters are at `tuning.params_path`.
+  The parameters are at `tuning.params_path`. The reply is "rejected" where the
+  gate of trained.py says no.
   """
   options = read_stage(request.options)
   harness.cache_compilations(request.cache)
@@ -39,17 +42,33 @@ def run(request: StageRequest) -> StageReply:
   }
   if options.run.generalisation.code:
     texts["gen/code_bits_per_byte"] = harness.code_windows(options)
+  judged = [text_examples(harness.windows(text, "held_out", options))]
   if options.run.generalisation.length:
-    texts["gen/length_bits_per_byte"] = harness.long_examples(text, options)
+    longer = harness.long_examples(text, options)
+    texts["gen/length_bits_per_byte"] = longer
+    judged.append(longer)
   like = trainer.init(0)["params"]
+  causality_s = 0.0
   for seed, measured in zip(request.seeds, metrics, strict=True):
     path = tuning.params_path(pathlib.Path(request.scratch), seed, rate)
     params = harness.load_params(path, like)
+    begun = time.monotonic()
+    try:
+      for examples in judged:
+        trained.check(trainer, params, examples, options.model)
+    except Rejected as rejection:
+      return StageReply(
+        status="rejected", gate=trained.GATE, error=str(rejection)
+      )
+    causality_s += time.monotonic() - begun
     for name, data in texts.items():
       measured[name] = trainer.evaluate(params, data)[0]
   trigram = harness.trigram(text, "held_out", options, request.seeds[0])
   return StageReply(
     metrics=tuple(metrics),
     report={"yardsticks": {"byte trigram": trigram}},
-    cost={"score_s": time.monotonic() - start},
+    cost={
+      "score_s": time.monotonic() - start,
+      "trained_causality_s": causality_s,
+    },
   )

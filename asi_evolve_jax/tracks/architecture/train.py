@@ -12,12 +12,14 @@ import time
 
 import numpy as np
 
+from asi_evolve_jax.evaluation.gates import Rejected
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
 from asi_evolve_jax.records.schema import VERIFY
 from asi_evolve_jax.tracks.architecture import (
   harness,
   step_time,
   suites,
+  trained,
   tuning,
 )
 from asi_evolve_jax.tracks.architecture.options import read_stage
@@ -60,6 +62,8 @@ def run(request: StageRequest) -> StageReply:
     tuned = tuning.tune(trainer, text, options, request.seeds, scratch)
   except Diverged as error:
     return StageReply(status="failed", error=str(error))
+  except Rejected as error:
+    return StageReply(status="rejected", gate=trained.GATE, error=str(error))
   except Stopped as error:
     return StageReply(status="stopped", error=str(error))
   start = time.monotonic()

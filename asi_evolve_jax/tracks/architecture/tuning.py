@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from asi_evolve_jax.records.schema import VERIFY
-from asi_evolve_jax.tracks.architecture import harness
+from asi_evolve_jax.tracks.architecture import harness, trained
 from asi_evolve_jax.tracks.architecture.options import (
   StageOptions,
   StopOptions,
 )
 from asi_evolve_jax.training import corpus
+from asi_evolve_jax.training.examples import text_examples
 from asi_evolve_jax.training.train import Diverged, Run, Stopped, train
 from asi_evolve_jax.training.trainer import Trainer
 
@@ -59,6 +60,7 @@ def tune(
 
   Raises:
     Stopped, Diverged: if no rate trains every seed.
+    Rejected: if what was trained reads ahead; see trained.py.
   """
   runs: dict[float, list[dict[str, Any]]] = {}
   done: list[dict[str, Any]] = []
@@ -125,11 +127,12 @@ def _train(
   if finished.exists():
     return json.loads(finished.read_text())
   run = options.run
+  dev = harness.windows(text, "dev", options)
   folder = scratch / f"checkpoints-{seed}-{rate!r}"
   outcome = train(
     trainer,
     text.load("train"),
-    harness.windows(text, "dev", options),
+    dev,
     Run(
       steps=run.steps,
       seed=seed,
@@ -140,9 +143,11 @@ def _train(
       watch=_watch(options.stop),
     ),
   )
+  params = outcome.state["params"]
+  trained.check(trainer, params, text_examples(dev), options.model)
   if options.purpose == VERIFY:
     path = params_path(scratch, seed, rate)
-    harness.save_params(path, outcome.state["params"])
+    harness.save_params(path, params)
   measured = {
     "bits_per_byte": outcome.bits_per_byte,
     "train": outcome.train.tolist(),

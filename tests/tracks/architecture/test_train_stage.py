@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from asi_evolve_jax.evaluation import gates
 from asi_evolve_jax.evaluation.stages import StageRequest
 from asi_evolve_jax.programs import artifact
 from asi_evolve_jax.settings import plain
@@ -15,6 +16,7 @@ from asi_evolve_jax.tracks.architecture import (
   score,
   step_time,
   train,
+  trained,
   tuning,
 )
 from asi_evolve_jax.tracks.architecture.options import (
@@ -24,6 +26,7 @@ from asi_evolve_jax.tracks.architecture.options import (
   StageOptions,
   StopOptions,
 )
+from asi_evolve_jax.tracks.architecture.probe import Probe
 from asi_evolve_jax.training import corpus
 from asi_evolve_jax.training.trainer import Trainer
 
@@ -41,6 +44,26 @@ class TokenMixer(nnx.Module):
 
   def __call__(self, x, ctx):
     return jnp.cumsum(x, axis=1) / x.shape[1] @ self.w[...].astype(x.dtype)
+"""
+
+# PATH is shut until training has moved `gate` further than the judge does.
+OPENING = """
+import jax.numpy as jnp
+from flax import nnx
+
+
+class TokenMixer(nnx.Module):
+
+  def __init__(self, config, *, rngs):
+    self.gate = nnx.Param(jnp.zeros((config.dim,)))
+
+  def __call__(self, x, ctx):
+    gate = self.gate[...]
+    opened = jnp.maximum(jnp.abs(gate) - 0.5, 0.0).sum()
+    return x * (1 + gate) + opened * PATH
+"""
+LONG_LEAK = """\
+    return y if x.shape[1] == 32 else y + jnp.roll(x, -1, 1)
 """
 
 
@@ -205,14 +228,14 @@ def test_verification_scores_held_out_text_in_a_stage_of_its_own(
     lambda self, split: opened.append(split) or load(self, split),
   )
   request = _request(payload, verify, folders, tmp_path, seeds=(7,))
-  trained = train.run(request)
+  learned = train.run(request)
   assert set(opened) == {"train", "dev"}
-  assert set(trained.metrics[0]) == {
+  assert set(learned.metrics[0]) == {
     "bits_per_byte",
     "dev/recall",
     "gen/parity",
   }
-  request = dataclasses.replace(request, payload=trained.payload)
+  request = dataclasses.replace(request, payload=learned.payload)
   reply = score.run(request)
   (metrics,) = reply.metrics
   assert set(metrics) == {
@@ -223,11 +246,11 @@ def test_verification_scores_held_out_text_in_a_stage_of_its_own(
     "dev/recall",
     "gen/parity",
   }
-  assert metrics["bits_per_byte"] == trained.metrics[0]["bits_per_byte"]
+  assert metrics["bits_per_byte"] == learned.metrics[0]["bits_per_byte"]
   assert 0 <= metrics["dev/recall"] <= 1
-  assert trained.report["chance"] == {"dev/recall": 1 / 8, "gen/parity": 1 / 2}
+  assert learned.report["chance"] == {"dev/recall": 1 / 8, "gen/parity": 1 / 2}
   assert metrics["held_out_bits_per_byte"] != metrics["other_bits_per_byte"]
-  trigrams = [r.report["yardsticks"]["byte trigram"] for r in (trained, reply)]
+  trigrams = [r.report["yardsticks"]["byte trigram"] for r in (learned, reply)]
   assert trigrams[0] != trigrams[1]
 
 
@@ -293,6 +316,24 @@ def test_who_needs_more_flops_than_the_rung_has_is_rejected_untrained(
   assert reply.gate == train.FLOPS_GATE
   assert "FLOPs" in reply.error
   assert reply.cost == {}
+
+
+def test_a_leak_that_training_opens_is_refused(options, folders, tmp_path):
+  run = dataclasses.replace(options.run, lr=0.3)  # six steps have to do
+  hot = dataclasses.replace(options, run=run)
+  bad = _artifact(OPENING.replace("PATH", "jnp.flip(x, 1)"), hot)
+  probe = Probe(artifact.load(bad))
+  cuts = gates.cut_points(hot.run.time, hot.model.chunk_size)
+  gates.check_causality(
+    probe.forward, probe.pullback, probe.x, probe.other, cuts
+  )
+  reply = train.run(_request(bad, hot, folders, tmp_path))
+  assert (reply.status, reply.gate) == ("rejected", trained.GATE)
+  assert "replacing the tokens from position" in reply.error
+  assert reply.metrics == ()
+  near = _artifact(OPENING.replace("PATH", "jnp.cumsum(x, 1)"), hot)
+  reply = train.run(_request(near, hot, folders, tmp_path, seeds=(3,)))
+  assert reply.status == "ok", reply.error
 
 
 def test_the_grid_chooses_one_rate_for_all_seeds_on_development_text(
@@ -368,9 +409,9 @@ def test_text_longer_than_any_trained_on_is_scored_beyond_that_length(
     more_times=(128,),
   )
   request = _request(payload, verify, folders, tmp_path, seeds=(3,))
-  trained = train.run(request)
-  assert "gen/length_bits_per_byte" not in trained.metrics[0]
-  request = dataclasses.replace(request, payload=trained.payload)
+  learned = train.run(request)
+  assert "gen/length_bits_per_byte" not in learned.metrics[0]
+  request = dataclasses.replace(request, payload=learned.payload)
   reply = score.run(request)
   text = harness.open_text(request)
   examples = harness.long_examples(text, verify)
@@ -385,3 +426,17 @@ def test_text_longer_than_any_trained_on_is_scored_beyond_that_length(
   assert reply.metrics[0]["gen/length_bits_per_byte"] == bits
   whole = examples._replace(weights=np.ones_like(examples.weights))
   assert trainer.evaluate(params, whole)[0] != bits
+  assert reply.cost["trained_causality_s"] > 0
+  # Who reads ahead at that length alone has passed every gate so far.
+  source = SOURCE.replace("return ", "y = ") + LONG_LEAK
+  leaking = artifact.trace(
+    contract.execute(source).TokenMixer,
+    contract.mixer_config(options.model),
+    batch=4,
+    time=32,
+    more_times=(128,),
+  )
+  packed = harness.pack(options.run.lr, [{}], leaking)
+  reply = score.run(dataclasses.replace(request, payload=packed))
+  assert (reply.status, reply.gate) == ("rejected", trained.GATE)
+  assert reply.metrics == ()
