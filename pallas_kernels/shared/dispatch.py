@@ -126,8 +126,8 @@ def recurrence(
       public KDA kernels bound it) 16, and RWKV-7's -0.61 all of a chunk.
     implementation: "xla"; "pallas_tpu", "pallas_gpu" (not yet run on a GPU);
       "reference" (token by token); or None, the best for the target, which is
-      "xla" on a GPU. A kernel for another target than the given one runs in
-      the interpreter: right and slow.
+      "xla" on a GPU, and "reference" for a single token. A kernel for another
+      target than the given one runs in the interpreter: right and slow.
     target: "cpu", "gpu" or "tpu", what is compiled for; None is what
       `pallas_kernels.compiling_for` says, else the default backend.
 
@@ -155,10 +155,12 @@ def recurrence(
   heads = tokens["v"].shape[2]
   tokens = {n: arguments.shared_heads(x, heads) for n, x in tokens.items()}
   q, v = tokens["q"], tokens["v"]
-  batch, _, _, key_dim = q.shape
+  batch, time, _, key_dim = q.shape
   dtype = arguments.accumulation_dtype(
     *tokens.values(), *rates.values(), g, initial_state
   )
+  if implementation is None and time == 1:
+    implementation = REFERENCE  # decoding: there is nothing to chunk
   chosen, target = resolve(
     name, implementation, target, kernel=dtype == jnp.float32
   )

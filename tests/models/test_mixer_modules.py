@@ -1,5 +1,6 @@
 """Named mixers as modules: the contract of a token mixer."""
 
+import functools
 import types
 
 import jax
@@ -27,12 +28,23 @@ def compiled(function):
   return jax.jit(function, compiler_options=FAST_COMPILE)
 
 
+def decoded(mixer, params, x):
+  """Returns what `step` makes of x, one token after the other."""
+
+  def step(state, token):
+    y, state = mixer.step(params, token, jnp.float32(DEPTH), state)
+    return state, y
+
+  start = mixer.init_state(params, BATCH)
+  return jax.lax.scan(step, start, x.swapaxes(0, 1))[1].swapaxes(0, 1)
+
+
 def inputs(dtype=jnp.float32):
   return jax.random.normal(jax.random.key(1), (BATCH, TIME, DIM), dtype)
 
 
 @pytest.mark.parametrize("name", [n for n in MIXERS if n not in LIKE_OTHERS])
-def test_mixer_learns_from_the_past_only(name):
+def test_mixer_learns_from_the_past_only_and_decodes(name):
   mixer = Traceable(MIXERS[name], CONFIG)
 
   @compiled
@@ -42,6 +54,11 @@ def test_mixer_learns_from_the_past_only(name):
 
   params, x = mixer.init(jax.random.key(0)), inputs()
   out, gradient = run(params, x)
+  if mixer.recurrent:
+    steps = compiled(functools.partial(decoded, mixer))(params, x)
+    scale = np.abs(out).max()
+    np.testing.assert_allclose(steps, out, atol=FLOAT32 * scale)
+  assert mixer.recurrent == (name != "softmax")
   assert mixer.leftovers == ()
   assert out.shape == x.shape
   assert out.dtype == x.dtype
@@ -66,9 +83,13 @@ def test_mixer_keeps_bfloat16(name):
   assert mixer.others == ()
   assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(mixer.params))
   x = inputs(jnp.bfloat16)
-  out = jax.eval_shape(mixer.apply, mixer.params, x, jnp.float32(DEPTH))
-  assert out.dtype == jnp.bfloat16
-  assert out.shape == x.shape
+  forms = [lambda params, x: mixer.apply(params, x, jnp.float32(DEPTH))]
+  if mixer.recurrent:  # a scan: the state keeps its dtypes too
+    forms.append(functools.partial(decoded, mixer))
+  for form in forms:
+    out = jax.eval_shape(form, mixer.params, x)
+    assert out.dtype == jnp.bfloat16
+    assert out.shape == x.shape
 
 
 @pytest.mark.parametrize("name", ["hgrn2", "rwkv7"])

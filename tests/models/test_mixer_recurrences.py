@@ -315,7 +315,7 @@ def test_parameterisation_is_the_published_recurrence(name):
   initial = initial.astype(np.float32).astype(np.float64)
 
   single = jax.tree.map(lambda y: jnp.asarray(y, jnp.float32), args)
-  out, state = run(
+  out, state, *_ = run(
     function, tuple(options.items()), single, jnp.float32(initial)
   )
   wanted, final = published(step, args, tokens, parameters, initial)

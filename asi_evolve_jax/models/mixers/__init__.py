@@ -3,6 +3,7 @@
 Each is constructed from a `MixerConfig` and rngs and called with x [batch,
 time, dim] and a `MixerContext`; its recurrence alone is a function in
 additive.py, delta.py or dplr.py. The class attribute `paper` is an arXiv id.
+All but the attentions are `LinearMixer`s, with `init_state` and `step`.
 """
 
 from asi_evolve_jax.models.mixers import (
@@ -12,13 +13,14 @@ from asi_evolve_jax.models.mixers import (
 )
 from asi_evolve_jax.models.mixers.base import (
   LinearMixer,
+  Mixer,
   MixerConfig,
   MixerContext,
 )
 
-__all__ = ["MIXERS", "LinearMixer", "MixerConfig", "MixerContext"]
+__all__ = ["MIXERS", "LinearMixer", "Mixer", "MixerConfig", "MixerContext"]
 
-MIXERS: dict[str, type[LinearMixer]] = {
+MIXERS: dict[str, type[Mixer]] = {
   "softmax": attention.SoftmaxAttention,
   "sliding_window": attention.SlidingWindowAttention,
   "linear_attention": additive_mixers.LinearAttention,

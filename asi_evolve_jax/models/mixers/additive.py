@@ -10,7 +10,7 @@ target) go to the operator. Log decays are best given in float32.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,20 @@ Result = tuple[jax.Array, jax.Array]
 
 _SMALLEST_FORGET = 1e-9  # what is left of a state after it is nothing
 _LARGEST_EXPONENT = 4.0  # exp(-e^4) is 0 in float32
+
+
+class Last(NamedTuple):
+  """What Mamba-3 carries beside its states, of the last token, float32.
+
+  Attributes:
+    b: as it was written, rotated, [batch, 1, heads, N].
+    x: [batch, 1, heads, P].
+    turn: angle so far, [batch, 1, heads or 1, at most N // 2].
+  """
+
+  b: jax.Array
+  x: jax.Array
+  turn: jax.Array
 
 
 def linear(
@@ -52,16 +66,22 @@ def linear(
 
 
 def retention(
-  q: jax.Array, k: jax.Array, v: jax.Array, **options: Any
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  *,
+  start: jax.Array | int = 0,
+  **options: Any,
 ) -> Result:
   """RetNet's multi-scale retention (arXiv:2307.08621, equations 5 and 8).
 
   S_n = gamma S_{n-1} + (k e^{-in theta}) v^T, o = Re(S^T (q e^{in theta})),
   with gamma = 1 - 2^(-5-h) for head h; the complex channel c is channels c and
-  K / 2 + c of q and k.
+  K / 2 + c of q and k. `start` is the position n of the first token, for all
+  or [batch, 1, 1].
   """
   batch, time, heads, _ = v.shape
-  angle = gates.positions(time, q.shape[-1])
+  angle = gates.positions(time, q.shape[-1], start)
   gamma = jnp.log1p(-(2.0 ** -(5.0 + jnp.arange(heads))))
   g = jnp.broadcast_to(gamma, (batch, time, heads))
   q, k = gates.rotate(q, angle), gates.rotate(k, angle)
@@ -103,8 +123,10 @@ def mamba3(
   trapezoid: jax.Array,
   angle: jax.Array,
   skip: jax.Array,
+  *,
+  last: Last | None = None,
   **options: Any,
-) -> Result:
+) -> tuple[jax.Array, jax.Array, Last]:
   """Mamba-3 with one input and one output a head (arXiv:2603.15569).
 
   With a = e^g, l = sigmoid(trapezoid) and R the rotation by the sum of
@@ -123,31 +145,38 @@ def mamba3(
     trapezoid: logits, [batch, time, heads].
     angle: logits, [batch, time, heads or 1, at most N // 2].
     skip: D, [heads].
-    **options: for the operator. An initial state is taken to have no last
-      token, so it is that of a sequence cut where (1 - l) dt = 0.
+    last: what the last token before these has left; None: there was none, or
+      with an initial state, that of a sequence cut where (1 - l) dt = 0.
+    **options: for the operator.
+
+  Returns:
+    (out, final state, what the last token leaves).
   """
+  b_before, x_before, turned = last or (None, None, 0)
   segment_ids = options.get("segment_ids")
   dt, g = dt.astype(jnp.float32), g.astype(jnp.float32)
   share = jax.nn.sigmoid(trapezoid.astype(jnp.float32))
   turn = math.pi * dt[..., None] * jnp.tanh(angle.astype(jnp.float32))
-  turn = jnp.cumsum(turn, axis=1)
+  turn = turned + jnp.cumsum(turn, axis=1)
   c, b = gates.rotate(c, turn), gates.rotate(b, turn)
   own = share * dt
   late = jnp.exp(g) * (gates.previous(own, segment_ids) + (1 - share) * dt)
-  before = late[..., None] * gates.previous(b, segment_ids)
+  before = late[..., None] * gates.previous(b, segment_ids, b_before)
   out, state = linear_attention(
     c,
     before.astype(x.dtype),
-    gates.previous(x, segment_ids),
+    gates.previous(x, segment_ids, x_before),
     g,
     scale=1.0,
     **options,
   )
+  left = (b[:, -1:], x[:, -1:], turn[:, -1:] % (2 * jnp.pi))
   b = b.astype(jnp.float32)
   now = own * jnp.sum(c * b, axis=-1) + skip
   out = (out + now[..., None] * x).astype(x.dtype)
-  last = own[:, -1, :, None] * b[:, -1]
-  return out, state + last[..., None] * x[:, -1, :, None]
+  late = own[:, -1, :, None] * b[:, -1]
+  state = state + late[..., None] * x[:, -1, :, None]
+  return out, state, Last(*(y.astype(jnp.float32) for y in left))
 
 
 def gla(

@@ -15,8 +15,8 @@ from asi_evolve_jax.models.mixers.base import (
   Dense,
   LinearMixer,
   MixerConfig,
-  MixerContext,
   SoftplusDecay,
+  Stream,
   constant,
   split,
 )
@@ -30,7 +30,7 @@ class LinearAttention(LinearMixer):
 
   paper = "2006.16236"
 
-  def recur(self, x: jax.Array, ctx: MixerContext, **options: Any):
+  def recur(self, x: jax.Array, ctx: Stream, **options: Any):
     return additive.linear(*self.qkv(x, ctx), **options)
 
 
@@ -41,8 +41,11 @@ class RetNet(LinearMixer):
   gate = "silu"
   centred = True
 
-  def recur(self, x: jax.Array, ctx: MixerContext, **options: Any):
-    return additive.retention(*self.qkv(x, ctx), **options)
+  def recur(self, x: jax.Array, ctx: Stream, **options: Any):
+    start = ctx.before.get("place", 0)
+    tokens = jnp.full((x.shape[0], 1, 1), x.shape[1], jnp.float32)
+    ctx.after["place"] = start + tokens
+    return additive.retention(*self.qkv(x, ctx), start=start, **options)
 
 
 class Mamba2(ConvolvedMixer):
@@ -58,7 +61,7 @@ class Mamba2(ConvolvedMixer):
     self.decay = SoftplusDecay(config.dim, self.heads, rngs=rngs)
     self.skip = constant(1.0, self.heads)
 
-  def recur(self, x: jax.Array, ctx: MixerContext, **options: Any):
+  def recur(self, x: jax.Array, ctx: Stream, **options: Any):
     rate = jnp.exp(self.decay.log_rate[...])
     return additive.mamba2(
       *self.qkv(x, ctx), self.decay.step(x), rate, self.skip[...], **options
@@ -87,7 +90,7 @@ class Mamba3(LinearMixer):
     self.norms = nnx.List([RMSNorm(width), RMSNorm(width)])
     self.biases = nnx.List([constant(1.0, heads, width) for _ in range(2)])
 
-  def recur(self, x: jax.Array, ctx: MixerContext, **options: Any):
+  def recur(self, x: jax.Array, ctx: Stream, **options: Any):
     c, b, v = self.qkv(x, ctx)
     c, b = (
       (norm(y) + bias[...]).astype(x.dtype)
@@ -96,7 +99,10 @@ class Mamba3(LinearMixer):
     dt = self.decay.step(x)
     # In Mamba-3 the rate itself depends on the token, around a learned one.
     rate = jax.nn.softplus(self.rate.wide(x) + self.decay.log_rate[...])
-    return additive.mamba3(
+    names, last = additive.Last._fields, None
+    if ctx.before:
+      last = additive.Last(*(ctx.before[name] for name in names))
+    out, memory, last = additive.mamba3(
       c,
       b,
       v,
@@ -105,8 +111,11 @@ class Mamba3(LinearMixer):
       self.trapezoid.wide(x),
       split(self.angle.wide(x), 1),
       self.skip[...],
+      last=last,
       **options,
     )
+    ctx.after.update(zip(names, last, strict=True))
+    return out, memory
 
 
 class GLA(LinearMixer):
@@ -120,7 +129,7 @@ class GLA(LinearMixer):
     width = config.heads * config.head_dim
     self.decay = Dense(config.dim, width, rngs=rngs, rank=_GATE_RANK, bias=0.0)
 
-  def recur(self, x: jax.Array, ctx: MixerContext, **options: Any):
+  def recur(self, x: jax.Array, ctx: Stream, **options: Any):
     decay = split(self.decay.wide(x), self.heads)
     return additive.gla(*self.qkv(x, ctx), decay, **options)
 
@@ -135,9 +144,8 @@ class HGRN2(LinearMixer):
   paper = "2404.07904"
   activation = "silu"
 
-  def recur(self, x: jax.Array, ctx: MixerContext, **options: Any):
-    ids = ctx.segment_ids
-    q, v = self.q(x, ids), self.v(x, ids)
+  def recur(self, x: jax.Array, ctx: Stream, **options: Any):
+    q, v = self.q(x, ctx, "q"), self.v(x, ctx, "v")
     z = split(self.k.project.wide(x), self.heads)
     forget = ctx.depth + (1 - ctx.depth) * jax.nn.sigmoid(z)
     return additive.hgrn2(q, forget, v, **options)
@@ -157,7 +165,10 @@ class RWKV6(ShiftedMixer):
     self.decay = self.lora(config, rngs=rngs, bias=-3.0)
     self.bonus = constant(0.5, self.heads, config.head_dim)
 
-  def recur_shifted(self, xs: dict[str, jax.Array], **options: Any):
+  def recur_shifted(
+    self, xs: dict[str, jax.Array], ctx: Stream, **options: Any
+  ):
     decay = split(self.decay.wide(xs["decay"]), self.heads)
-    r, k, v = self.q(xs["r"]), self.k(xs["k"]), self.v(xs["v"])
+    r = self.q(xs["r"], ctx, "q")
+    k, v = self.k(xs["k"], ctx, "k"), self.v(xs["v"], ctx, "v")
     return additive.rwkv6(r, k, v, decay, self.bonus[...], **options)

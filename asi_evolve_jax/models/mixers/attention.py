@@ -1,4 +1,8 @@
-"""Softmax attention, the yardstick: on no core, at quadratic cost."""
+"""Softmax attention, the yardstick: on no core, at quadratic cost.
+
+It has no form token by token: keys and values pile up where others have a
+state.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from asi_evolve_jax.models.mixers import gates
-from asi_evolve_jax.models.mixers.base import LinearMixer, MixerContext
+from asi_evolve_jax.models.mixers.base import Mixer, Stream
 
 
-class SoftmaxAttention(LinearMixer):
+class SoftmaxAttention(Mixer):
   """Causal softmax attention with rotated q and k (arXiv:2104.09864).
 
   Attributes:
@@ -21,7 +25,7 @@ class SoftmaxAttention(LinearMixer):
   paper = "1706.03762"
   window: ClassVar[int | None] = None
 
-  def recur(self, x: jax.Array, ctx: MixerContext, **options: Any):
+  def recur(self, x: jax.Array, ctx: Stream, **options: Any):
     q, k, v = self.qkv(x, ctx)
     time = x.shape[1]
     angle = gates.positions(time, q.shape[-1])

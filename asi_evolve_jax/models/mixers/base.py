@@ -7,11 +7,16 @@ A named mixer says which of these it has in class attributes, adds what its
 gates need in `__init__`, and calls its parameterisation in `recur`. All
 variables are float32 `nnx.Param`s; what multiplies x is cast to x's dtype,
 gates are computed in float32.
+
+A sequence whole or token by token is the same code: whatever looks back takes
+what it needs from `Stream.before` and leaves it in `Stream.after`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import jax
@@ -48,6 +53,28 @@ class MixerContext(Protocol):
   def depth(self) -> jax.Array: ...
   @property
   def segment_ids(self) -> jax.Array | None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+  """A MixerContext, with what is carried from call to call.
+
+  Attributes:
+    depth, segment_ids: as in MixerContext.
+    before: float32 arrays [batch, ...] that the call before has left, by name;
+      empty where a sequence starts.
+    after: what this call leaves, filled in as it goes.
+  """
+
+  depth: jax.Array
+  segment_ids: jax.Array | None = None
+  before: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+  after: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+
+  def previous(self, name: str, x: jax.Array) -> jax.Array:
+    """As `gates.previous`, over the border of calls."""
+    self.after[name] = x[:, -1:].astype(jnp.float32)
+    return gates.previous(x, self.segment_ids, self.before.get(name))
 
 
 def normal(rngs: nnx.Rngs, *shape: int) -> nnx.Param:
@@ -124,12 +151,15 @@ class Heads(nnx.Module):
     self.project = Dense(dim, heads * width, rngs=rngs)
     self.taps = normal(rngs, taps, heads * width) if taps else None
 
-  def __call__(
-    self, x: jax.Array, segment_ids: jax.Array | None = None
-  ) -> jax.Array:
+  def __call__(self, x: jax.Array, ctx: Stream, name: str) -> jax.Array:
     y = self.project(x)
     if self.taps is not None:
-      y, _ = short_conv(y, self.taps[...], segment_ids=segment_ids)
+      y, ctx.after[name] = short_conv(
+        y,
+        self.taps[...],
+        initial_state=ctx.before.get(name),
+        segment_ids=ctx.segment_ids,
+      )
     return split(_activate(self.activation, y), self.heads)
 
 
@@ -173,7 +203,7 @@ class SoftplusDecay(nnx.Module):
     return self.project.wide(x).reshape(*x.shape[:2], *self.bias.shape)
 
 
-class LinearMixer(nnx.Module):
+class Mixer(nnx.Module):
   """A token mixer around `recur`; maps x to the same shape and dtype.
 
   Attributes:
@@ -226,23 +256,22 @@ class LinearMixer(nnx.Module):
     self.out = Dense(values, dim, rngs=rngs)
 
   def recur(
-    self, x: jax.Array, ctx: MixerContext, **options: Any
+    self, x: jax.Array, ctx: Stream, **options: Any
   ) -> tuple[jax.Array, Any]:
     """Returns (out [batch, time, heads, head_dim], what is left at the end).
 
     Args:
       x: [batch, time, dim].
-      ctx: as in the call.
-      **options: for the operator: chunk_size and segment_ids.
+      ctx: of this call.
+      **options: for the operator: chunk_size, segment_ids and initial_state.
     """
     raise NotImplementedError(f"{type(self).__name__} must define recur.")
 
   def qkv(
-    self, x: jax.Array, ctx: MixerContext
+    self, x: jax.Array, ctx: Stream
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns q, k and v, [batch, time, heads, head_dim]."""
-    ids = ctx.segment_ids
-    return self.q(x, ids), self.k(x, ids), self.v(x, ids)
+    return self.q(x, ctx, "q"), self.k(x, ctx, "k"), self.v(x, ctx, "v")
 
   def read_out(self, out: jax.Array, x: jax.Array) -> jax.Array:
     """Norm, gate and projection of what the recurrence has read."""
@@ -253,11 +282,52 @@ class LinearMixer(nnx.Module):
       y = y * _activate(self.gate, self.to_gate(x))
     return self.out(y.astype(x.dtype))
 
-  def __call__(self, x: jax.Array, ctx: MixerContext) -> jax.Array:
-    out, _ = self.recur(
-      x, ctx, chunk_size=self.chunk_size, segment_ids=ctx.segment_ids
-    )
+  def options(self, ctx: Stream) -> dict[str, Any]:
+    """Returns what an operator is told beside its tensors."""
+    return {
+      "chunk_size": self.chunk_size,
+      "segment_ids": ctx.segment_ids,
+      "initial_state": ctx.before.get("memory"),
+    }
+
+  def advance(self, x: jax.Array, ctx: Stream) -> jax.Array:
+    """As the call, for a part of a sequence."""
+    out, ctx.after["memory"] = self.recur(x, ctx, **self.options(ctx))
     return self.read_out(out, x)
+
+  def __call__(self, x: jax.Array, ctx: MixerContext) -> jax.Array:
+    return self.advance(x, Stream(ctx.depth, ctx.segment_ids))
+
+
+class LinearMixer(Mixer):
+  """A mixer whose state does not grow: it runs token by token too."""
+
+  def init_state(self, batch: int) -> dict[str, jax.Array]:
+    """Returns what stands before the first token, zeros [batch, ...]."""
+
+    def left(x: jax.Array) -> dict[str, jax.Array]:
+      ctx = Stream(jnp.float32(0.0))
+      self.advance(x, ctx)
+      return ctx.after
+
+    dim = self.out.weight.shape[1]
+    token = jax.ShapeDtypeStruct((batch, 1, dim), jnp.float32)
+    return jax.tree.map(
+      lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(left, token)
+    )
+
+  def step(
+    self, x: jax.Array, state: Mapping[str, jax.Array], ctx: MixerContext
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Returns y [batch, dim] of one token x [batch, dim], and the next state.
+
+    Args:
+      x: in any dtype.
+      state: from `init_state`, or from the step before.
+      ctx: as in the call; its segment ids do not count.
+    """
+    token = Stream(ctx.depth, before=state)
+    return self.advance(x[:, None], token)[:, 0], token.after
 
 
 class ConvolvedMixer(LinearMixer):

@@ -12,8 +12,8 @@ from asi_evolve_jax.models.mixers.base import (
   ConvolvedMixer,
   Dense,
   MixerConfig,
-  MixerContext,
   SoftplusDecay,
+  Stream,
   constant,
   split,
 )
@@ -51,7 +51,7 @@ class DeltaNet(ConvolvedMixer):
     """Returns g as `delta_rule` takes it."""
     return None if self.decay_kind == "none" else self.decay(x)
 
-  def recur(self, x: jax.Array, ctx: MixerContext, **options: Any):
+  def recur(self, x: jax.Array, ctx: Stream, **options: Any):
     q, k, v = self.qkv(x, ctx)
     return delta.deltanet(q, k, v, self.beta(x), self.log_decay(x), **options)
 
@@ -96,7 +96,7 @@ class GDN2(ConvolvedMixer):
     self.erase = Dense(dim, heads * width, rngs=rngs)
     self.write = Dense(dim, heads * width, rngs=rngs)
 
-  def recur(self, x: jax.Array, ctx: MixerContext, **options: Any):
+  def recur(self, x: jax.Array, ctx: Stream, **options: Any):
     q, k, v = self.qkv(x, ctx)
     erase, write = (
       split(jax.nn.sigmoid(gate.wide(x)), self.heads)
@@ -112,7 +112,7 @@ class DeltaProduct(DeltaNet):
   largest_beta = 2.0
   steps = 2
 
-  def recur(self, x: jax.Array, ctx: MixerContext, **options: Any):
+  def recur(self, x: jax.Array, ctx: Stream, **options: Any):
     q, k, v = self.qkv(x, ctx)
     k, v, beta = (
       y.reshape(*y.shape[:2], self.steps, self.heads, *y.shape[3:])
@@ -140,7 +140,7 @@ class Comba(GatedDeltaNet):
     # What the paper found best for small models.
     self.correction = constant(0.02, self.heads)
 
-  def recur(self, x: jax.Array, ctx: MixerContext, **options: Any):
+  def recur(self, x: jax.Array, ctx: Stream, **options: Any):
     return dplr.comba(
       *self.qkv(x, ctx),
       self.beta(x),
@@ -170,11 +170,13 @@ class RWKV7(ShiftedMixer):
     self.replace = constant(1.0, *shape)
     self.bonus = constant(0.0, *shape)
 
-  def recur_shifted(self, xs: dict[str, jax.Array], **options: Any):
+  def recur_shifted(
+    self, xs: dict[str, jax.Array], ctx: Stream, **options: Any
+  ):
     return dplr.rwkv7(
-      self.q(xs["r"]),
-      self.k(xs["k"]),
-      self.v(xs["v"]),
+      self.q(xs["r"], ctx, "q"),
+      self.k(xs["k"], ctx, "k"),
+      self.v(xs["v"], ctx, "v"),
       split(self.decay.wide(xs["decay"]), self.heads),
       split(self.rate.wide(xs["rate"]), self.heads),
       self.remove[...],

@@ -49,31 +49,42 @@ def rotate(x: jax.Array, angle: jax.Array) -> jax.Array:
   return jnp.concatenate(turned, axis=-1).astype(x.dtype)
 
 
-def positions(time: int, dim: int) -> jax.Array:
-  """Returns the angles of RoPE for `rotate`, [time, 1, dim // 2].
+def positions(time: int, dim: int, start: jax.Array | int = 0) -> jax.Array:
+  """Returns the angles of RoPE for `rotate`, [(batch,) time, 1, dim // 2].
 
   Packed sequences may count through: only differences matter.
+
+  Args:
+    time: tokens.
+    dim: channels that turn.
+    start: position of the first token, [batch, 1, 1] or one for all.
   """
   pairs = dim // 2
   frequency = 10_000.0 ** -(jnp.arange(pairs) / max(1, pairs))
-  return (jnp.arange(time)[:, None] * frequency)[:, None]
+  place = start + jnp.arange(time)[:, None]
+  return (place * frequency)[..., None, :]
 
 
-def previous(x: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
+def previous(
+  x: jax.Array,
+  segment_ids: jax.Array | None,
+  first: jax.Array | None = None,
+) -> jax.Array:
   """Returns for each token what x holds for the one before it.
 
   Args:
     x: [batch, time, ...].
     segment_ids: [batch, time] of packed sequences, or None.
+    first: what stands before the first token, [batch, 1, ...]; None is zero.
 
   Returns:
-    As x; zero for the first token of each sequence.
+    As x; zero for the first token of each sequence that starts here.
   """
-  padding = [(0, 0)] * x.ndim
-  padding[1] = (1, 0)
-  out = jnp.pad(x, padding)[:, :-1]
+  if first is None:
+    first = jnp.zeros_like(x[:, :1])
+  out = jnp.concatenate([first.astype(x.dtype), x[:, :-1]], axis=1)
   if segment_ids is None:
     return out
   same = segment_ids[:, 1:] == segment_ids[:, :-1]
-  same = jnp.pad(same, ((0, 0), (1, 0)))
+  same = jnp.pad(same, ((0, 0), (1, 0)), constant_values=True)
   return jnp.where(same.reshape(*same.shape, *(1,) * (x.ndim - 2)), out, 0)

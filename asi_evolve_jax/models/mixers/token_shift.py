@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 import jax
 from flax import nnx
 
-from asi_evolve_jax.models.mixers import gates
 from asi_evolve_jax.models.mixers.base import (
   Dense,
   LinearMixer,
   MixerConfig,
-  MixerContext,
+  Stream,
   constant,
 )
 
@@ -41,10 +40,8 @@ class TokenShift(nnx.Module):
         ]
       )
 
-  def __call__(
-    self, x: jax.Array, segment_ids: jax.Array | None
-  ) -> list[jax.Array]:
-    delta = gates.previous(x, segment_ids) - x
+  def __call__(self, x: jax.Array, ctx: Stream) -> list[jax.Array]:
+    delta = ctx.previous("x", x) - x
     shares = self.shares[...].astype(x.dtype)
     if not self.dynamic:
       return [x + delta * share for share in shares]
@@ -84,13 +81,12 @@ class ShiftedMixer(LinearMixer):
     )
 
   def recur_shifted(
-    self, xs: dict[str, jax.Array], **options: Any
+    self, xs: dict[str, jax.Array], ctx: Stream, **options: Any
   ) -> tuple[jax.Array, Any]:
     """As `recur`, with the shifted inputs by name."""
     raise NotImplementedError(f"{type(self).__name__} must define it.")
 
-  def __call__(self, x: jax.Array, ctx: MixerContext) -> jax.Array:
-    ids = ctx.segment_ids
-    xs = dict(zip(self.inputs, self.shift(x, ids), strict=True))
-    out, _ = self.recur_shifted(xs, chunk_size=self.chunk_size, segment_ids=ids)
+  def advance(self, x: jax.Array, ctx: Stream) -> jax.Array:
+    xs = dict(zip(self.inputs, self.shift(x, ctx), strict=True))
+    out, ctx.after["memory"] = self.recur_shifted(xs, ctx, **self.options(ctx))
     return self.read_out(out, xs["gate"])

@@ -26,7 +26,7 @@ def _paths(w: Writer, genome: Genes) -> list[str]:
     tokens = parts.SECOND_RATES[second]
     w.comment(f"{second.capitalize()} memory: forgets over {tokens} tokens.")
     w.add(f"{second}_g = jnp.full(k.shape[:3], -1 / {tokens})")
-    w.operate(second, "linear_attention", f"q, k, v, {second}_g")
+    w.operate(second, "linear_attention", f"q, k, v, {second}_g", second)
     names.append(second)
   local = parts.LOCAL_PATHS[genome["local_path"]]
   if set(local) & set(parts.FILTER_TAPS):
@@ -42,7 +42,8 @@ def _paths(w: Writer, genome: Genes) -> list[str]:
       f"Local path: a causal filter of {taps} taps over values, the identity "
       "at first (2507.18074)."
     )
-    w.add(f"{path} = split(conv(flat_v, self.taps_{path}[...]))")
+    w.add(f'{path} = split(conv("{path}", flat_v, self.taps_{path}[...]))')
+    w.carry(path, f"({taps - 1}, heads * value_dim)")
     names.append(path)
   return names
 

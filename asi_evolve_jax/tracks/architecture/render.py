@@ -49,6 +49,7 @@ def _sizes(w: Writer, genome: Genes) -> None:
   wide = genome["expand_v"] == 2
   w.param("value_dim = 2 * key_dim" if wide else "value_dim = key_dim")
   w.param("self.heads = heads")
+  w.param("self.key_dim, self.value_dim = key_dim, value_dim")
   w.param(f"self.chunk_size = {parts.CHUNKS[genome['chunk']]}")
   if genome["block"]:
     w.schedule.append(f"block_heads={genome['block']}")
@@ -78,8 +79,9 @@ def _input(w: Writer, genome: Genes) -> None:
     )
     w.add("""
       share = jax.nn.sigmoid(self.shift[...])
-      x = conv(x, jnp.stack([1 - share, share]))
+      x = conv("x", x, jnp.stack([1 - share, share]))
       """)
+    w.carry("x", "(1, self.shift.shape[0])")
 
 
 def _projections(w: Writer, genome: Genes) -> None:
@@ -105,7 +107,8 @@ def _projections(w: Writer, genome: Genes) -> None:
     value = f"project(self.w_{name})"
     if name in convolved:
       w.param(f"self.taps_{name} = weight({taps}, {width})")
-      value = f"conv({value}, self.taps_{name}[...])"
+      value = f'conv("{name}", {value}, self.taps_{name}[...])'
+      w.carry(name, f"({taps - 1}, {width})")
       if name == "v":
         value = f"jax.nn.silu({value})"
     one_head = shared and name != "v"
@@ -205,12 +208,20 @@ def _rotation(w: Writer, by_content: bool) -> None:
     w.add(frequencies)
     w.add("""
       turn = 2 * jax.nn.sigmoid(project(self.w_angle).astype(jnp.float32))
-      angle = jnp.cumsum(turn * frequency, axis=1)[:, :, None]
+      angle = state.get("angle", 0) + jnp.cumsum(turn * frequency, axis=1)
+      after["angle"] = angle[:, -1:] % (2 * jnp.pi)
+      angle = angle[:, :, None]
       """)
+    w.carry("angle", "(1, key_dim // 2)")
   else:
     w.comment("Rotation by position (RoPE, 2104.09864).")
     w.add(frequencies)
-    w.add("angle = (jnp.arange(x.shape[1])[:, None] * frequency)[:, None]")
+    w.add("""
+      place = state.get("place", 0) + jnp.arange(x.shape[1])[:, None]
+      after["place"] = place[..., -1:, :] + 1
+      angle = (place * frequency)[..., None, :]
+      """)
+    w.carry("place", "(1, 1)")
   w.add("q, k = rotate(q, angle), rotate(k, angle)")
 
 
@@ -318,15 +329,15 @@ def _memory(w: Writer, genome: Genes) -> None:
     w.comment(
       f"Delta rule: S <- {decayed}S + write k (v - ({decayed}S)^T k)^T."
     )
-    w.operate("o", "gated_delta_rule", f"q, k, v, write{last}")
+    w.operate("o", "gated_delta_rule", f"q, k, v, write{last}", "memory")
   elif genome["update"] == "delta":
     w.comment(
       f"Delta rule: S <- {decayed}S + k ({value} - ({decayed}S)^T {back})^T."
     )
-    w.operate("o", "delta_rule", f"q, k, {value}, {back}{last}")
+    w.operate("o", "delta_rule", f"q, k, {value}, {back}{last}", "memory")
   else:
     w.comment(f"Additive memory: S <- {decayed}S + k {value}^T.")
-    w.operate("o", "linear_attention", f"q, k, {value}{last}")
+    w.operate("o", "linear_attention", f"q, k, {value}{last}", "memory")
   if genome["read"] == "bonus":
     w.param("self.bonus = nnx.Param(jnp.zeros((heads, key_dim), jnp.float32))")
     w.comment("Extra weight on the current token (RWKV-6, 2404.05892).")
@@ -364,10 +375,11 @@ def _output(w: Writer, genome: Genes) -> None:
   if scale == "learned":
     w.param("self.scale = nnx.Param(jnp.ones((dim,), jnp.float32))")
     w.add(f"y = {y}")
-    w.add("return (y * self.scale[...]).astype(x.dtype)")
+    w.add("return (y * self.scale[...]).astype(x.dtype), after")
   elif scale == "depth":
     w.add(f"y = {y}")
     w.comment("Later layers speak more softly.")
-    w.add("return (y * jax.lax.rsqrt(1 + 3 * ctx.depth)).astype(x.dtype)")
+    w.add("y = y * jax.lax.rsqrt(1 + 3 * ctx.depth)")
+    w.add("return y.astype(x.dtype), after")
   else:
-    w.add(f"return {y}")
+    w.add(f"return {y}, after")

@@ -24,9 +24,12 @@ def project(*weights):
 
 CONV = """
 
-def conv(y, taps):
+def conv(name, y, taps):
   # taps[0] weighs the current token, taps[1] the one before it.
-  return short_conv(y, taps, segment_ids=ctx.segment_ids)[0]
+  y, after[name] = short_conv(
+    y, taps, initial_state=state.get(name), segment_ids=ctx.segment_ids
+  )
+  return y
 """
 
 SPLIT = """
@@ -41,6 +44,30 @@ def weight(*shape):
   return nnx.Param(shape[0] ** -0.5 * noise)
 
 """
+
+# Both forms: what `advance` leaves of tokens it takes before the next.
+_FORMS = '''
+  def __call__(self, x, ctx):
+    return self.advance(x, {}, ctx)[0]
+
+  def init_state(self, batch):
+    """Returns what stands before the first token: zeros, by name."""
+    heads, key_dim, value_dim = self.heads, self.key_dim, self.value_dim
+    shapes = {
+<shapes>
+    }
+    return {name: jnp.zeros((batch, *shape)) for name, shape in shapes.items()}
+
+  def step(self, x, state, ctx):
+    """The same for one token x [batch, dim]; returns y and the next state."""
+    y, state = self.advance(x[:, None], state, ctx)
+    return y[:, 0], state
+
+  def advance(self, x, state, ctx):
+    """Maps x [batch, time, dim] and the state before it to y and the next."""
+    after = {}
+
+'''
 
 
 class Writer:
@@ -60,6 +87,7 @@ class Writer:
     self.bottleneck = False
     self._constructor: list[str] = []
     self._call: list[str] = []
+    self._state: dict[str, str] = {}
 
   def param(self, text: str) -> None:
     """Adds lines to the constructor."""
@@ -68,6 +96,15 @@ class Writer:
   def add(self, text: str) -> None:
     """Adds lines to the call."""
     self._call += _lines(text)
+
+  def carry(self, name: str, shape: str) -> None:
+    """Enters an array that decoding carries from token to token.
+
+    Args:
+      name: of the entry that the call reads in `state` and sets in `after`.
+      shape: a sequence's, as source, of heads, key_dim and value_dim.
+    """
+    self._state[name] = shape
 
   def comment(self, text: str) -> None:
     """Starts a paragraph of the call with a comment."""
@@ -99,6 +136,7 @@ class Writer:
     ]
     project = _PROJECTIONS if self.bottleneck else _PROJECT
     call = "\n".join(self._call).replace(PROJECT_PLACE, project).strip("\n")
+    shapes = [f'      "{name}": {it},' for name, it in self._state.items()]
     mixer = "\n".join(
       [
         "class TokenMixer(nnx.Module):",
@@ -106,8 +144,7 @@ class Writer:
         "",
         "  def __init__(self, config, *, rngs):",
         textwrap.indent("\n".join(self._constructor), "    "),
-        "",
-        "  def __call__(self, x, ctx):",
+        _FORMS.removesuffix("\n").replace("<shapes>", "\n".join(shapes)),
         textwrap.indent(call, "    "),
       ]
     )
@@ -122,17 +159,28 @@ class Writer:
     self.param(f"self.{name}_in = weight(dim, rank)")
     self.param(f"self.{name}_out = weight(rank, {width})")
 
-  def operate(self, name: str, operator: str, arguments: str) -> None:
-    """Adds `name`, _ = `operator`(...) with `arguments`, by comma and space."""
+  def operate(
+    self, name: str, operator: str, arguments: str, memory: str
+  ) -> None:
+    """Adds `name` = `operator`(...) and what it carries.
+
+    Args:
+      name: of the variable that it sets.
+      operator: of pallas_kernels.
+      arguments: tensors, by comma and space.
+      memory: name of its state among what is carried.
+    """
     self.operators.add(operator)
+    self.carry(memory, "(heads, key_dim, value_dim)")
     given = [
       *arguments.split(", "),
+      f'initial_state=state.get("{memory}")',
       "segment_ids=ctx.segment_ids",
       "chunk_size=self.chunk_size",
       *self.schedule,
     ]
     lines = "".join(f"  {argument},\n" for argument in given)
-    self.add(f"{name}, _ = {operator}(\n{lines})")
+    self.add(f'{name}, after["{memory}"] = {operator}(\n{lines})')
 
 
 def _lines(text: str) -> list[str]:

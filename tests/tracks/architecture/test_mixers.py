@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from decoding import decoded
 from flax import nnx
 
 from asi_evolve_jax.tracks.architecture.baselines import baselines
@@ -130,6 +131,19 @@ def test_mixer_keeps_bfloat16_and_agrees_with_float32(name):
   # 8 bits of mantissa, a dozen roundings in a row that mostly average out.
   bound = 12 * 2.0**-8
   assert np.sqrt(np.mean(error**2)) < bound * np.sqrt(np.mean(wide**2))
+
+
+def test_steps_make_the_whole():
+  graph, params = build(SOURCES["many"])
+
+  @functools.partial(jax.jit, compiler_options=FAST_COMPILE)
+  def both(x):
+    ctx = types.SimpleNamespace(depth=jnp.float32(0.25), segment_ids=None)
+    mixer = nnx.merge(graph, params)
+    return mixer(x, ctx), decoded(mixer, x, ctx)
+
+  whole, steps = both(jax.random.normal(jax.random.key(3), (BATCH, TIME, DIM)))
+  np.testing.assert_allclose(steps, whole, atol=3e-5 * np.abs(whole).max())
 
 
 def test_same_seed_same_parameters():

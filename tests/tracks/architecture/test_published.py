@@ -1,7 +1,7 @@
 """Published mixers of the space compute the recurrences of their papers.
 
-Each rendered Program, at parameters moved off their start, against its
-parameterisation in `models.mixers` token by token.
+Each rendered Program, at parameters moved off their start, whole and step by
+step, against its parameterisation in `models.mixers` token by token.
 """
 
 import functools
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from decoding import decoded
 from flax import nnx
 
 from asi_evolve_jax.models.mixers import additive, delta
@@ -137,7 +138,8 @@ def test_it_is_the_recurrence_of_its_paper(recurrence):
   @functools.partial(jax.jit, compiler_options=FAST_COMPILE)
   def both(params, x):
     ctx = types.SimpleNamespace(depth=jnp.float32(DEPTH), segment_ids=None)
-    got = nnx.merge(graph, params)(x, ctx)
+    mixer = nnx.merge(graph, params)
+    got = mixer(x, ctx), decoded(mixer, x, ctx)
     p = {path[0]: leaf[...] for path, leaf in nnx.to_flat_state(params)}
     q, v = convolved(p, "q", x), silu(convolved(p, "v", x))
     k = convolved(p, "k", x) if "w_k" in p else None
@@ -151,4 +153,6 @@ def test_it_is_the_recurrence_of_its_paper(recurrence):
 
   got, want = both(params, x)
   # A chain of some dozen roundings of 6e-8; a wrong sign or index gives 0.1.
-  np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
+  atol = 1e-4 * np.abs(want).max()
+  for form in got:
+    np.testing.assert_allclose(form, want, atol=atol)
