@@ -1,6 +1,6 @@
 """The Cognition Base: what is known, as files, and how it is found again."""
 
-from cognition.index import Hit, Index, query, stats
+from cognition.index import Hit, Index, stats
 from cognition.item import ITEMS_DIR, CognitionError, Item, load_items
 from cognition.lint import Names, Problem, lint
 from cognition.retrievers import Bm25, Embeddings, HashedTfidf, Retriever
@@ -19,6 +19,5 @@ __all__ = [
   "Retriever",
   "lint",
   "load_items",
-  "query",
   "stats",
 ]

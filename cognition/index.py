@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cognition.item import Item, load_items, serves
+from cognition.item import Item, serves
 from cognition.retrievers import Bm25, HashedTfidf, Retriever
 
 # Reciprocal rank fusion (Cormack et al. 2009) adds 1 / (60 + rank) over lists
@@ -119,14 +119,6 @@ class Index:
       for retriever in self._retrievers:
         retriever.build(documents)
     return self._order
-
-
-def query(
-  text: str, k: int = 5, track: str | None = None, items: str = ""
-) -> list[Hit]:
-  """Searches the items of a folder; "" is the folder that ships."""
-  loaded = load_items(items) if items else load_items()
-  return Index(loaded).search(text, k, track)
 
 
 def stats(items: Iterable[Item]) -> dict[str, Any]:

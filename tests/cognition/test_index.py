@@ -125,11 +125,13 @@ def test_what_a_run_learns_is_found_and_replaces_its_older_version():
   assert len(index) == 2
 
 
-def test_stats_and_query_of_the_shipped_items():
-  figures = cognition.stats(cognition.load_items())
+def test_stats_and_search_of_the_shipped_items():
+  items = cognition.load_items()
+  figures = cognition.stats(items)
   assert figures["items"] == sum(figures["tracks"].values())
   assert figures["suggested"]
-  assert cognition.query("hexagonal lattice", 1)[0].item.id.startswith("circle")
+  (hit,) = cognition.Index(items).search("hexagonal lattice", 1)
+  assert hit.item.id.startswith("circle")
 
 
 def test_retrieval_starts_no_jax():

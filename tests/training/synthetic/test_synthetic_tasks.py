@@ -8,11 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asi_evolve_jax.training.synthetic.registry import (
-  DEVELOPMENT,
-  GENERALISATION,
-  TASKS,
-)
+from asi_evolve_jax.training.synthetic.registry import TASKS
 from asi_evolve_jax.training.synthetic.tracking import group
 
 
@@ -186,11 +182,6 @@ def test_every_length_from_the_least_on_asks_something(name):
     assert task.batch(16, time, seed=0, stream=0).weights.sum() > 0
   with pytest.raises(ValueError, match=f"too short for {name}: use"):
     task.batch(1, task.least_time - 1, seed=0, stream=0)
-
-
-def test_every_task_is_in_one_of_the_two_suites():
-  assert {*DEVELOPMENT, *GENERALISATION} == set(TASKS)
-  assert not set(DEVELOPMENT) & set(GENERALISATION)
 
 
 def test_products_are_those_of_permutations():
