@@ -3,11 +3,13 @@
 Whether they run on a GPU, these tests do not say.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import test_recurrences as recurrences
+import recurrences_kit as recurrences
 
 from pallas_kernels.delta_rule import gated_delta_rule
 from pallas_kernels.shared import pallas_gpu
@@ -48,22 +50,17 @@ def test_a_rate_a_head_reaches_the_kernel():
   q, k, v, g = (args[name] for name in "qkvg")
   beta = jax.nn.sigmoid(q[..., 0])
 
-  def gradients(implementation):
-    def value(beta):
-      out, state = gated_delta_rule(
+  @functools.partial(jax.jit, static_argnums=1)
+  def gradients(beta, implementation):
+    return recurrences.with_gradients(
+      lambda beta: gated_delta_rule(
         q, k, v, beta, g, implementation=implementation
-      )
-      return jnp.sum(jnp.sin(out)) + jnp.sum(jnp.cos(state))
-
-    return jax.jit(jax.value_and_grad(value))(beta)
-
-  for actual, want in zip(
-    gradients("pallas_gpu"), gradients("reference"), strict=True
-  ):
-    scale = np.max(np.abs(want))
-    np.testing.assert_allclose(
-      actual, want, rtol=0, atol=recurrences.FLOAT32 * scale
+      ),
+      beta,
     )
+
+  want = jax.tree.map(np.asarray, gradients(beta, "reference"))
+  recurrences.check(gradients(beta, "pallas_gpu"), want, recurrences.FLOAT32)
 
 
 def test_values_in_blocks_add_up_in_bfloat16(monkeypatch):

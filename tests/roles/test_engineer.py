@@ -1,12 +1,12 @@
 """The Engineer on a toy track: real records, real worker processes."""
 
 import json
-import pathlib
-import sys
 import time
 
 import numpy as np
 import pytest
+import toy_track
+from engineer_kit import EngineerRun
 
 from asi_evolve_jax.evaluation import jail
 from asi_evolve_jax.evaluation.jail import Sandbox
@@ -14,11 +14,6 @@ from asi_evolve_jax.evaluation.stages import Stage
 from asi_evolve_jax.evaluation.workers import WorkerPool
 from asi_evolve_jax.records import Records
 from asi_evolve_jax.records.schema import REPEAT, VERIFY, Milestone, Task
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-
-import toy_track
-from engineer_kit import EngineerRun
 
 
 @pytest.fixture

@@ -7,13 +7,11 @@ import sys
 import time
 
 import pytest
+from engineer_kit import EngineerRun
 
 from asi_evolve_jax.records.schema import Milestone
 
 HERE = str(pathlib.Path(__file__).parent)
-sys.path.insert(0, HERE)
-
-from engineer_kit import EngineerRun  # noqa: E402
 
 
 @pytest.fixture

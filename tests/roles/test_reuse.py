@@ -1,16 +1,10 @@
 """Equal computations are made and measured once, by whichever Engineer."""
 
-import pathlib
-import sys
-
 import pytest
-
-from asi_evolve_jax.records.schema import PAIR, REPEAT, Task
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-
 import toy_track
 from engineer_kit import EngineerRun
+
+from asi_evolve_jax.records.schema import PAIR, REPEAT, Task
 
 
 @pytest.fixture

@@ -1,0 +1,170 @@
+"""What callers of the recurrences rely on, whatever computes them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from recurrences_kit import (
+  DECAYS,
+  FLOAT32,
+  FORMS,
+  OPERATORS,
+  SEGMENTS,
+  draw,
+  run,
+  run_compiled,
+  run_with_gradients,
+  single,
+)
+
+from pallas_kernels.delta_rule import (
+  delta_rule,
+  gated_delta_rule,
+  gated_step,
+)
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_halves_with_passed_state_equal_the_whole(operator, decay):
+  args = single(draw(operator, 4, decay=decay, time=50))
+  whole, last = run_compiled(operator, args)
+  timed = set(args) - {"initial_state"}
+  early = {n: x[:, :21] if n in timed else x for n, x in args.items()}
+  late = {n: x[:, 21:] if n in timed else x for n, x in args.items()}
+  first, state = run_compiled(operator, early)
+  second, end = run_compiled(operator, late | {"initial_state": state})
+  joined = np.concatenate([first, second], axis=1)
+  np.testing.assert_allclose(joined, whole, atol=FLOAT32)
+  np.testing.assert_allclose(end, last, atol=FLOAT32)
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_steps_equal_the_whole(operator, decay):
+  args = single(draw(operator, 5, decay=decay, time=19))
+  whole, last = run_compiled(operator, args)
+  state = args["initial_state"]
+
+  @jax.jit
+  def step(token, state):
+    _, function, names = FORMS[operator]
+    tokens = (token[name] for name in names)
+    return function(*tokens, token.get("g"), state=state)
+
+  for t in range(19):
+    token = {n: x[:, t] for n, x in args.items() if n != "initial_state"}
+    out, state = step(token, state)
+    np.testing.assert_allclose(out, whole[:, t], atol=FLOAT32)
+  np.testing.assert_allclose(state, last, atol=FLOAT32)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_future_tokens_change_nothing(operator):
+  args = single(draw(operator, 6, decay="vector", time=37))
+  out, _ = run_compiled(operator, args)
+  changed = {
+    n: x if n == "initial_state" else x.at[:, 23:].multiply(0.5)
+    for n, x in args.items()
+  }
+  other, _ = run_compiled(operator, changed)
+  np.testing.assert_array_equal(out[:, :23], other[:, :23])
+  assert np.max(np.abs(out[:, 23:] - other[:, 23:])) > 1e-3
+
+
+def test_gated_delta_rule_is_the_delta_rule_with_beta():
+  args = single(draw("delta_rule", 7))
+  q, k, v, g = (args[name] for name in "qkvg")
+  beta = jax.nn.sigmoid(q[..., 0])
+  out, state = gated_delta_rule(q, k, v, beta, g, scale=1.0)
+  rate = beta[..., None]
+  want, want_state = delta_rule(
+    q, k, rate * v, rate * k, g, scale=1.0, implementation="reference"
+  )
+  np.testing.assert_allclose(out, want, atol=FLOAT32)
+  np.testing.assert_allclose(state, want_state, atol=FLOAT32)
+  token = [x[:, 0] for x in (q, k, v, beta, g)]
+  first, _ = gated_step(*token, state=jnp.zeros_like(state), scale=1.0)
+  np.testing.assert_allclose(first, out[:, 0], atol=FLOAT32)
+  with pytest.raises(ValueError, match="beta must have shape"):
+    gated_delta_rule(q, k, v, q, g)
+
+
+@pytest.mark.parametrize("decay", ["scalar", "vector"])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_decay_of_zero_forgets_everything(operator, decay):
+  args = single(draw(operator, 10, decay=decay))
+  args["g"] = args["g"].at[:, 11].set(-jnp.inf)
+  out, grads = run_with_gradients(operator, args, "xla", 16)
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves((out, grads)))
+  changed = {
+    n: x if n == "initial_state" else x[:, 11:] for n, x in args.items()
+  }
+  changed["initial_state"] = 0 * args["initial_state"]
+  if operator == "dplr_delta_rule":  # p reads before the decay: not everything
+    want = run(operator, args, "reference")[0][:, 11:]
+  else:
+    want, _ = run_compiled(operator, changed)
+  np.testing.assert_allclose(out[0][:, 11:], want, atol=FLOAT32)
+
+
+@pytest.mark.parametrize("implementation", ["xla", "pallas_tpu"])
+def test_a_key_head_serves_a_group_of_value_heads(implementation):
+  args = single(draw("delta_rule", 14, heads=4))
+  few = {n: args[n][:, :, ::2] for n in "qkp"}
+  out, state = run("delta_rule", args | few, implementation)
+  many = {n: jnp.repeat(x, 2, 2) for n, x in few.items()}
+  want, want_state = run("delta_rule", args | many, "reference")
+  np.testing.assert_allclose(out, want, atol=FLOAT32)
+  np.testing.assert_allclose(state, want_state, atol=FLOAT32)
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_the_recurrence_of_packed_rows_is_that_of_each_sequence(
+  operator, decay
+):
+  args = single(draw(operator, 11, decay=decay))
+  ids = jnp.asarray(SEGMENTS)
+  out, last = run(operator, args, "reference", segment_ids=ids)
+  state = args.pop("initial_state")
+  for begin, end in ((0, 3), (3, 4), (4, 18), (18, 37)):
+    part = {name: x[:, begin:end] for name, x in args.items()}
+    want, state = run(operator, part, "reference", initial_state=state)
+    np.testing.assert_allclose(out[:, begin:end], want, atol=FLOAT32)
+    final, state = state, jnp.zeros_like(state)
+  np.testing.assert_allclose(last, final, atol=FLOAT32)
+
+
+def test_scale_defaults_to_the_inverse_root_of_the_key_dim():
+  args = single(draw("linear_attention", 8))
+  out, _ = run("linear_attention", args)
+  unscaled, _ = run("linear_attention", args, scale=1.0)
+  np.testing.assert_allclose(out, unscaled / np.sqrt(8), atol=FLOAT32)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_arguments_that_do_not_fit_are_refused(operator):
+  args = single(draw(operator, 9))
+  with pytest.raises(ValueError, match="unknown implementation"):
+    run(operator, args, "cuda")
+  with pytest.raises(ValueError, match="target 'tpuv5' is not one of"):
+    run(operator, args, target="tpuv5")
+  with pytest.raises(ValueError, match="segment_ids must have shape"):
+    run(operator, args, segment_ids=jnp.zeros((2, 36), int))
+  with pytest.raises(ValueError, match="power of two"):
+    run(operator, args, chunk_size=12)
+  with pytest.raises(ValueError, match="sub_chunk must be a power of two up"):
+    run(operator, args, sub_chunk=8)
+  with pytest.raises(ValueError, match="min_log_decay must be in"):
+    run(operator, args, min_log_decay=-31.0)
+  with pytest.raises(ValueError, match="block_heads must be at least 1"):
+    run(operator, args, block_heads=0)
+  with pytest.raises(ValueError, match="k must have shape"):
+    run(operator, args | {"k": args["k"][:, :5]})
+  with pytest.raises(ValueError, match="g must be"):
+    run(operator, args | {"g": args["g"][..., :1]})
+  with pytest.raises(ValueError, match="initial_state must have shape"):
+    run(operator, args | {"initial_state": args["initial_state"][:1]})
+  with pytest.raises(TypeError, match="v must be floating"):
+    run(operator, args | {"v": args["v"].astype(int)})
