@@ -168,6 +168,22 @@ class AnalyzerSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+  """A language model's marks in the fitness that samplers see."""
+
+  # Share of its marks (novelty, complexity, efficiency) in that fitness, below
+  # 1; 0: no judge. Promotion, verify and Claims know nothing of it.
+  ratio: float = 0.0
+  model: str = ""  # one of models.names; "": the first
+
+  def __post_init__(self) -> None:
+    if not 0 <= self.ratio < 1:
+      raise SettingsError(
+        f"config.judge.ratio is a share in [0, 1), got {self.ratio}."
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CognitionSettings:
   """Which items of the Cognition Base a run may read.
 
@@ -298,6 +314,7 @@ class RunSettings:
   models: ModelSettings = ModelSettings()
   researcher: ResearcherSettings = ResearcherSettings()
   analyzer: AnalyzerSettings = AnalyzerSettings()
+  judge: JudgeSettings = JudgeSettings()
   cognition: CognitionSettings = CognitionSettings()
   sampler: SamplerSettings = SamplerSettings()
   ladder: tuple[RungSettings, ...] = ()

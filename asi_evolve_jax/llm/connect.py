@@ -42,12 +42,15 @@ def check(settings: RunSettings) -> None:
   models = settings.models
   for name in models.names:
     prices.find(name, models.prices)
-  own = settings.analyzer.model
-  if own and own not in models.names:
-    raise SettingsError(
-      f"config.analyzer.model is {own!r}: give one of config.models.names, "
-      f"{', '.join(models.names)}."
-    )
+  for key, own in (
+    ("analyzer", settings.analyzer.model),
+    ("judge", settings.judge.model),
+  ):
+    if own and own not in models.names:
+      raise SettingsError(
+        f"config.{key}.model is {own!r}: give one of config.models.names, "
+        f"{', '.join(models.names)}."
+      )
 
 
 def callers(settings: RunSettings) -> tuple[str, ...]:
@@ -56,7 +59,7 @@ def callers(settings: RunSettings) -> tuple[str, ...]:
     return ()
   wanted = {
     RESEARCHER: settings.researcher.proposer in WITH_MODEL,
-    ANALYZER: settings.analyzer.kind == LLM,
+    ANALYZER: settings.analyzer.kind == LLM or settings.judge.ratio > 0,
   }
   return tuple(role for role, calls in wanted.items() if calls)
 

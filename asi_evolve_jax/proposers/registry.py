@@ -78,7 +78,7 @@ def announce(
   if settings.llm.startswith(connect.REPLAY):
     return f"proposals come from {settings.llm.removeprefix(connect.REPLAY)}"
   proposes = settings.researcher.proposer in connect.WITH_MODEL
-  analyses = settings.analyzer.kind == connect.LLM
+  analyses = settings.analyzer.kind == connect.LLM or settings.judge.ratio > 0
   if not (proposes or analyses):
     return ""
   why = connect.unusable(settings, environ)

@@ -221,6 +221,11 @@ class Analysis(Record):
   # "low", "high"}), "cause", "next", "lessons" and "misquotes": numbers in it
   # that were not measured.
   report: dict[str, Any] = dataclasses.field(default_factory=dict)
+  # A judge's marks for the Program; {}: none was asked, or it had some before.
+  # {"author", "status", "why"} and, where there are any, "novelty",
+  # "complexity", "efficiency" (0-10, 10 is best) and "score", their mean in
+  # [0, 1].
+  judged: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   @functools.cached_property
   def id(self) -> str:

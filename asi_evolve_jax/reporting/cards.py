@@ -216,6 +216,11 @@ def _limits(view: View, settings: RunSettings, claim: Claim) -> list[str]:
     f"- {len(claim.seeds)} seeds; the t test trusts that seeds differ as a "
     "bell curve does."
   )
+  if settings.judge.ratio:
+    lines.append(
+      f"- A model's marks were {settings.judge.ratio:.0%} of the fitness that "
+      "chose what was edited; promotion and verify went by the metric alone."
+    )
   kinds = ", ".join(claim.machines) or "not recorded"
   lines.append(f"- Measured on: {kinds}.")
   read = sum(not wave.control_seeds for wave in waves(view, settings))

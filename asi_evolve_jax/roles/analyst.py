@@ -15,10 +15,13 @@ from asi_evolve_jax.records.schema import Analysis
 from asi_evolve_jax.roles import reports
 from asi_evolve_jax.roles.calls import CallBook
 from asi_evolve_jax.roles.evidence import Evidence
+from asi_evolve_jax.roles.judge import Judge, wanted
 from asi_evolve_jax.roles.reports import Reporter
 from asi_evolve_jax.settings import RunSettings
 
 log = logging.getLogger(__name__)
+
+_Answer = futures.Future[dict[str, Any]]
 
 
 class Analyst(Protocol):
@@ -45,11 +48,19 @@ class Analyst(Protocol):
 
 
 class ModelAnalyst:
-  """Asks a language model for a report on each."""
+  """Asks a language model for a report on each, for marks, or for both."""
 
-  def __init__(self, reporter: Reporter, parallel: int):
+  def __init__(
+    self,
+    view: View,
+    reporter: Reporter | None,
+    judge: Judge | None,
+    parallel: int,
+  ):
     self.batch = parallel
+    self._view = view
     self._reporter = reporter
+    self._judge = judge
 
   def add(
     self,
@@ -58,22 +69,40 @@ class ModelAnalyst:
   ) -> list[Analysis]:
     """See Analyst."""
     with futures.ThreadPoolExecutor(self.batch) as pool:
-      asked = [
-        pool.submit(self._reporter.report, f"analysis {analysis.id}", behind)
-        if (behind := _gather(analysis, evidence)) is not None
-        else None
-        for analysis in analyses
-      ]
+      asked = [self._ask(pool, analysis, evidence) for analysis in analyses]
     return [
-      _with_report(analysis, report.result() if report is not None else {})
-      for analysis, report in zip(analyses, asked, strict=True)
+      _with(
+        analysis, *(answer.result() if answer else {} for answer in answers)
+      )
+      for analysis, answers in zip(analyses, asked, strict=True)
     ]
+
+  def _ask(
+    self,
+    pool: futures.Executor,
+    analysis: Analysis,
+    evidence: Callable[[Analysis], Evidence],
+  ) -> tuple[_Answer | None, _Answer | None]:
+    """Returns the report and the marks that are asked for."""
+    try:
+      behind = evidence(analysis)
+    except Exception:
+      # As in the Analyzer: one odd record must not stop all the others.
+      log.exception("Analysis %s has no evidence; going on.", analysis.id)
+      return None, None
+    about = f"analysis {analysis.id}"
+    report = judged = None
+    if self._reporter is not None:
+      report = pool.submit(self._reporter.report, about, behind)
+    if self._judge is not None and wanted(self._view, analysis):
+      judged = pool.submit(self._judge.judge, about, behind)
+    return report, judged
 
 
 class ReplayedAnalyst:
   """Adds what a recorded run has at the same Program and Results.
 
-  Its reports stand as they were written and marked: what they quote is what
+  Reports and marks stand as they were written: what they quote is what
   that run measured.
   """
 
@@ -94,11 +123,10 @@ class ReplayedAnalyst:
   ) -> list[Analysis]:
     """See Analyst."""
     del evidence
+    known = self._analyses
     return [
-      _with_report(analysis, self._analyses[analysis.id].report)
-      if analysis.id in self._analyses
-      else analysis
-      for analysis in analyses
+      _with(a, known[a.id].report, known[a.id].judged) if a.id in known else a
+      for a in analyses
     ]
 
 
@@ -113,7 +141,9 @@ def make_analyst(
     settings: of the run.
     batch: Analyses at once where nobody has to be waited for.
   """
-  if settings.analyzer.kind != connect.LLM:
+  reads = settings.analyzer.kind == connect.LLM
+  judges = settings.judge.ratio > 0
+  if not (reads or judges):
     return None
   if settings.llm.startswith(connect.REPLAY):
     url = settings.llm.removeprefix(connect.REPLAY)
@@ -122,21 +152,17 @@ def make_analyst(
   model = connect.connect(settings, connect.ANALYZER, book, secret_values())
   if model is None:
     return None
-  return ModelAnalyst(Reporter(model, settings), settings.models.parallel)
+  return ModelAnalyst(
+    view,
+    Reporter(model, settings) if reads else None,
+    Judge(model, settings) if judges else None,
+    settings.models.parallel,
+  )
 
 
-def _gather(
-  analysis: Analysis, evidence: Callable[[Analysis], Evidence]
-) -> Evidence | None:
-  try:
-    return evidence(analysis)
-  except Exception:
-    # As in the Analyzer: one odd record must not stop all the others.
-    log.exception("Analysis %s has no evidence; going on.", analysis.id)
-    return None
-
-
-def _with_report(analysis: Analysis, report: dict[str, Any]) -> Analysis:
+def _with(
+  analysis: Analysis, report: dict[str, Any], judged: dict[str, Any]
+) -> Analysis:
   said = reports.text(report)
   text = f"{analysis.text}\n\n{said}" if said else analysis.text
-  return dataclasses.replace(analysis, text=text, report=report)
+  return dataclasses.replace(analysis, text=text, report=report, judged=judged)

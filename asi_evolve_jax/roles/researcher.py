@@ -40,6 +40,7 @@ from asi_evolve_jax.roles.calls import CallBook
 from asi_evolve_jax.roles.contexts import Contexts
 from asi_evolve_jax.roles.credit import credits
 from asi_evolve_jax.roles.repair import Rejections
+from asi_evolve_jax.search.fitness import sampled
 from asi_evolve_jax.search.registry import make_sampler
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Track
@@ -335,7 +336,7 @@ class Researcher:
     reads = self._team.reads(name)
     sampler = make_sampler(self._settings.sampler, rng, self._track.axes())
     sample = sampler.sample(
-      self.view,
+      sampled(self.view, self._settings),
       rung,
       can_edit=lambda p: reads or self._contexts.has_genome(p),
       round_number=round_number,

@@ -23,9 +23,11 @@ from asi_evolve_jax.roles.analyzer import Analyzer
 from asi_evolve_jax.roles.evidence import Evidence, Row
 from asi_evolve_jax.roles.loop import setup_logging
 from asi_evolve_jax.roles.reports import Reporter
+from asi_evolve_jax.search.fitness import sampled
 from asi_evolve_jax.settings import (
   AnalyzerSettings,
   BudgetSettings,
+  JudgeSettings,
   ModelSettings,
   RunSettings,
   SettingsError,
@@ -292,6 +294,51 @@ def test_the_key_is_in_no_record_or_log(tmp_path, caplog):
   for path in files:
     assert KEY.encode() not in path.read_bytes(), path
   assert KEY not in caplog.text
+
+
+def _marks(novelty):
+  marks = {"novelty": novelty, "complexity": 5, "efficiency": 2.5}
+  return reply(json.dumps({**marks, "why": "It is plain."}))
+
+
+def test_a_judge_marks_each_program_once_and_moves_parents_only(tmp_path):
+  with GeminiServer(_marks(11), _marks(7.5)) as server:
+    loop = AnalysedLoop(
+      tmp_path / "a",
+      server,
+      analyzer=AnalyzerSettings(),
+      judge=JudgeSettings(ratio=0.9),
+    )
+    first, second, *_ = analyses = loop.analyses(4)
+    view = loop.view
+    mixed = sampled(view, loop.settings)
+    again = AnalysedLoop(
+      tmp_path / "b",
+      server,
+      llm=f"replay:file://{tmp_path / 'a' / 'records'}/",
+      analyzer=AnalyzerSettings(),
+      judge=JudgeSettings(ratio=0.9),
+    )
+    replayed = again.analyses(4)
+  # What is off the scale is no mark: it is not clamped.
+  assert first.judged["status"] == "invalid"
+  assert "novelty is not on the scale of 0 to 10" in first.judged["why"]
+  assert (second.judged["novelty"], second.judged["why"]) == (
+    7.5,
+    "It is plain.",
+  )
+  assert second.judged["score"] == pytest.approx(0.5)
+  assert (first.report, second.report) == ({}, {})
+  # Asked once a Program, but for the one whose marks were none.
+  programs = {a.program for a in analyses}
+  assert len(server.requests) <= len(programs) + 1
+  (call, *_) = loop.all_of(Call)
+  assert (call.role, call.purpose) == ("judge", "marks")
+  assert "is not yours to judge" in server.text(0)
+  # Samplers see it; the View that promotion and verify rank by does not.
+  judged = second.program
+  assert mixed.score(judged, "quick") != view.score(judged, "quick")
+  assert [a.judged for a in replayed] == [a.judged for a in analyses]
 
 
 def test_settings_are_checked_and_said(tmp_path, monkeypatch):
