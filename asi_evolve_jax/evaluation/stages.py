@@ -66,6 +66,8 @@ class StageRequest:
     deadline_s: wall-clock seconds that the stage has.
     folders: those that `Stage.reads` names.
     author: who wrote the source, as in its Proposal.
+    facts: the numbers that trusted stages before have reported, by name; none
+      for an untrusted stage.
   """
 
   source: str
@@ -77,6 +79,7 @@ class StageRequest:
   deadline_s: float
   folders: dict[str, str] = dataclasses.field(default_factory=dict)
   author: str = ""
+  facts: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

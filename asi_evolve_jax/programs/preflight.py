@@ -104,10 +104,7 @@ def _compile(
     )(params, x)
     return jnp.sum(y.astype(jnp.float32) ** 2)
 
-  chunks = max(1, header.time // 16)
-  compiled = compiler.compile(
-    jax.value_and_grad(loss, (0, 1)), params, x, trips=chunks
-  )
+  compiled = compiler.compile(jax.value_and_grad(loss, (0, 1)), params, x)
   return dataclasses.asdict(compiled)
 
 

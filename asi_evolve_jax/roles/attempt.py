@@ -100,6 +100,12 @@ class Attempt:
     """
     # The deadline is that of the rung's own seeds.
     share = max(1.0, len(self.task.seeds) / max(1, len(self.rung.seeds)))
+    # What an untrusted stage has reported is nested, and no number.
+    facts = {
+      name: float(value)
+      for name, value in self.report.items()
+      if isinstance(value, (int, float))
+    }
     return StageRequest(
       source="" if stage.trusted else self.source,
       payload=self.payload,
@@ -115,6 +121,7 @@ class Attempt:
       deadline_s=self.rung.deadline_s * stage.budget * share,
       folders={name: folders[name] for name in stage.reads},
       author="" if stage.trusted else self.author,
+      facts=facts if stage.trusted else {},
     )
 
   def add(self, outcome: Outcome) -> None:

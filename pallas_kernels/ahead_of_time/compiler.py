@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +38,9 @@ _KERNEL = re.compile(
 _LOOP_BUNDLE = re.compile(r"^\s*0x[0-9a-f]+ *\w* *: >")
 _LOOP_END = re.compile(r"totalorder %\w+, (\d+) /\* loop exit test")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_COMPUTATION = re.compile(r"(?:ENTRY )?%([\w.\-]+)")
+_WHILE = re.compile(r" while\(.*condition=%([\w.\-]+), body=%([\w.\-]+)")
+_INTEGER = re.compile(r" = [su]\d+\[\]\S* constant\((\d+)\)")
 
 
 class NotCheckedError(RuntimeError):
@@ -49,7 +52,7 @@ class Kernel(NamedTuple):
 
   Attributes:
     cycles: of one step of its grid, waits for memory left out.
-    steps: of its grid.
+    steps: of its grid, times the trips of loops around it.
   """
 
   cycles: int
@@ -62,7 +65,7 @@ class Compiled:
 
   Attributes:
     kernels: by name.
-    xla_cycles: sum over XLA's fusions, loop bodies times `trips`.
+    xla_cycles: sum over XLA's fusions, loop bodies times their trips.
     temp_bytes: HBM for temporaries.
     argument_bytes, output_bytes: of HBM.
     collectives: instructions that cross devices, by opcode.
@@ -111,15 +114,12 @@ class Compiler:
     )
     return list(described.devices)
 
-  def compile(
-    self, function: Callable[..., Any], *args: Any, trips: int = 1
-  ) -> Compiled:
+  def compile(self, function: Callable[..., Any], *args: Any) -> Compiled:
     """Compiles `function` for the devices of its arguments' shardings.
 
     Args:
       function: to jit; its kernels must have been told the target "tpu".
       *args: trees of jax.ShapeDtypeStruct with shardings.
-      trips: of XLA's loops, for whose length its schedule has no place.
 
     Raises:
       Exception: whatever the compiler refuses with.
@@ -134,7 +134,7 @@ class Compiler:
     memory: Any = compiled.memory_analysis()
     return Compiled(
       kernels=self._kernels(text),
-      xla_cycles=xla_cycles(text, trips),
+      xla_cycles=xla_cycles(text),
       temp_bytes=int(memory.temp_size_in_bytes),
       argument_bytes=int(memory.argument_size_in_bytes),
       output_bytes=int(memory.output_size_in_bytes),
@@ -161,12 +161,18 @@ class Compiler:
       return
 
   def _kernels(self, hlo: str) -> dict[str, Kernel]:
-    names = set(_KERNEL.findall(hlo))
+    runs = _runs(hlo)
+    calls = {}
+    for computation, line in _lines(hlo):
+      kernel = _KERNEL.search(line)
+      if kernel is not None:
+        calls[kernel[1]] = runs.get(computation, 1)
     found = {}
     for path in self._dump.glob("*final_bundles.txt"):
       match = _KERNEL_DUMP.search(path.name)
-      if match is not None and match["name"] in names:
-        found[match["name"]] = schedule(path.read_text())
+      if match is not None and match["name"] in calls:
+        cycles, steps = schedule(path.read_text())
+        found[match["name"]] = Kernel(cycles, calls[match["name"]] * steps)
     return found
 
 
@@ -182,18 +188,49 @@ def schedule(bundles: str) -> Kernel:
   return Kernel(inside, max(1, max(ends, default=3) - 2))
 
 
-def xla_cycles(hlo: str, trips: int) -> int:
-  """Returns the estimated cycles of compiled HLO, loop bodies `trips` times."""
-  total, computation = 0, ""
-  bodies = set(re.findall(r"body=%([\w.\-]+)", hlo))
-  for line in hlo.splitlines():
-    if line.startswith(("%", "ENTRY")):
-      name = re.match(r"(?:ENTRY )?%([\w.\-]+)", line)
-      computation = name[1] if name else ""
+def xla_cycles(hlo: str) -> int:
+  """Returns the estimated cycles of compiled HLO, each loop body every trip."""
+  runs = _runs(hlo)
+  total = 0
+  for computation, line in _lines(hlo):
     match = _CYCLES.search(line)
     if match:
-      total += int(match[1]) * (trips if computation in bodies else 1)
+      total += int(match[1]) * runs.get(computation, 1)
   return total
+
+
+def _runs(hlo: str) -> dict[str, int]:
+  """Returns how often each loop body runs, by name, outer loops included.
+
+  A scan's counter starts at 0 and is compared with a constant: the largest in
+  the loop's condition counts as its trips, and 1 where there is none.
+  """
+  bounds: dict[str, int] = {}
+  loops: dict[str, tuple[str, str]] = {}  # body -> its caller, its condition
+  for computation, line in _lines(hlo):
+    number, loop = _INTEGER.search(line), _WHILE.search(line)
+    if number is not None:
+      bounds[computation] = max(bounds.get(computation, 1), int(number[1]))
+    if loop is not None:
+      loops[loop[2]] = computation, loop[1]
+
+  def runs(computation: str) -> int:
+    if computation not in loops:
+      return 1
+    caller, condition = loops[computation]
+    return runs(caller) * bounds.get(condition, 1)
+
+  return {body: runs(body) for body in loops}
+
+
+def _lines(hlo: str) -> Iterator[tuple[str, str]]:
+  """Yields each line with the name of the computation that it is in."""
+  computation = ""
+  for line in hlo.splitlines():
+    if line.startswith(("%", "ENTRY")):
+      name = _COMPUTATION.match(line)
+      computation = name[1] if name else ""
+    yield computation, line
 
 
 def _collectives(hlo: str) -> dict[str, int]:

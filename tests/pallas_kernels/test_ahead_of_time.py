@@ -25,9 +25,30 @@ SCHEDULE = """
  0x3bb   :  { %20 = sbr.rel (!%p7) target = $region86 }
 """
 
+# A loop of 5 trips inside one of 16, and one whose bound is not to be seen.
 HLO = """
+%cond.1 (arg: (s32[], f32[8])) -> pred[] {
+  %constant.3 = s32[]{:T(128)} constant(16), metadata={op_name="jit(f)"}
+  %i = s32[]{:T(128)} get-tuple-element(%arg), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%i, %constant.3), direction=LT
+}
+
+%inner.c (arg: (s32[], f32[8])) -> pred[] {
+  %constant.7 = s32[]{:T(128)} constant(5)
+  ROOT %lt.2 = pred[]{:T(512)} compare(%j, %constant.7), direction=LT
+}
+
+%inner.b (arg: f32[8]) -> f32[8] {
+  ROOT %f.2 = f32[8] fusion(%arg), backend_config={"estimated_cycles":"10"}
+}
+
 %body.1 (arg: f32[8]) -> f32[8] {
-  ROOT %f = f32[8] fusion(%arg), backend_config={"estimated_cycles":"100"}
+  %v = f32[8] while(%arg), condition=%inner.c, body=%inner.b
+  ROOT %f = f32[8] fusion(%v), backend_config={"estimated_cycles":"100"}
+}
+
+%body.2 (arg: f32[8]) -> f32[8] {
+  ROOT %f.3 = f32[8] fusion(%arg), backend_config={"estimated_cycles":"1000"}
 }
 
 %other (arg: f32[8]) -> f32[8] {
@@ -36,6 +57,7 @@ HLO = """
 
 ENTRY %main (a: f32[8]) -> f32[8] {
   %w = f32[8] while(%a), condition=%cond.1, body=%body.1
+  %u = f32[8] while(%w), condition=%cond.2, body=%body.2
   ROOT %r = f32[8] fusion(%w), backend_config={"estimated_cycles":"30"}
 }
 """
@@ -48,8 +70,7 @@ def test_the_cycles_of_a_step_are_the_bundles_of_the_loop():
 
 
 def test_loop_bodies_count_as_often_as_they_run():
-  assert xla_cycles(HLO, trips=16) == 16 * 100 + 7 + 30
-  assert xla_cycles(HLO, trips=1) == 137
+  assert xla_cycles(HLO) == 16 * (100 + 5 * 10) + 1000 + 7 + 30
 
 
 def test_every_table_has_every_mixer():

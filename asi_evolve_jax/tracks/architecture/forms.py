@@ -60,7 +60,8 @@ def forms(options: StageOptions) -> dict[str, Form]:
 
 def check_target(options: StageOptions) -> bool:
   """Whether it must compile for the topologies of the config."""
-  return bool(options.preflight) and options.purpose == VERIFY
+  wanted = options.purpose == VERIFY or options.modelled_cycles_weight > 0
+  return bool(options.preflight) and wanted
 
 
 def probe_time(chunk: int, longest: int) -> int:

@@ -19,7 +19,7 @@ import jax
 from asi_evolve_jax.evaluation import cost, derivative_gates, gates
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
 from asi_evolve_jax.models.sizes import flops_per_token, parameter_count
-from asi_evolve_jax.programs import artifact, bundle
+from asi_evolve_jax.programs import artifact, bundle, fingerprint
 from asi_evolve_jax.records.schema import VERIFY
 from asi_evolve_jax.tracks.architecture import contract, forms, kernel_gates
 from asi_evolve_jax.tracks.architecture.options import (
@@ -53,6 +53,15 @@ def run(request: StageRequest) -> StageReply:
       status="rejected",
       gate=verdict.gate,
       error=verdict.message,
+      report=report,
+    )
+  if options.modelled_cycles_weight and "modelled_cycles" not in report:
+    return StageReply(
+      status="failed",
+      error="modelled cycles are part of the fitness, and this machine has "
+      f"none to tell: {report['preflight']}. Install the extra [tpu-aot] where "
+      "Engineers run, give the rung a longer deadline_s, or set "
+      "track_options.fitness.modelled_cycles_weight to 0.",
       report=report,
     )
   return StageReply(payload=case.payload, report=report)
@@ -312,7 +321,12 @@ class Case:
 
   def _check_target(self) -> None:
     if self._options.platform != forms.TPU:  # else it is checked already
-      self._load(forms.TPU)
+      form = self._load(forms.TPU)
+      if self._options.modelled_cycles_weight:
+        # Equal on the CPU alone, two Programs do not have one score.
+        self.report["artifact_hash"] = fingerprint.combine(
+          self.report["artifact_hash"], form.header.artifact_hash
+        )
     self.report |= kernel_gates.check_compiles(
       self._data[forms.TPU],
       self._options.preflight,

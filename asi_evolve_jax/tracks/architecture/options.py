@@ -198,17 +198,23 @@ class FitnessOptions:
       the reference's at the same rung on the same machine; 0: only quality
       counts and no time is compared.
     step_time_reference: name of the baseline whose step takes 1.
+    modelled_cycles_weight: bits a byte that a doubling of the mixer's modelled
+      cycles costs, on the first TPU topology of `TrackOptions.preflight`; 0:
+      they do not count, and nothing compiles for TPUs before verification.
   """
 
   step_time_weight: float = 0.0
   step_time_reference: str = "deltanet"
+  modelled_cycles_weight: float = 0.0
 
   def __post_init__(self) -> None:
-    if not 0 <= self.step_time_weight < math.inf:
-      raise SettingsError(
-        "track_options.fitness.step_time_weight is "
-        f"{self.step_time_weight}: make it 0 or more bits a byte."
-      )
+    for name in ("step_time_weight", "modelled_cycles_weight"):
+      weight = getattr(self, name)
+      if not 0 <= weight < math.inf:
+        raise SettingsError(
+          f"track_options.fitness.{name} is {weight}: make it 0 or more bits "
+          "a byte."
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -224,7 +230,8 @@ class TrackOptions:
     check_kernels: whether kernels are compared with the XLA form on "cpu" too,
       where nothing trains with them; for the other platforms they always are.
     preflight: TPU topologies, such as "v5e:4x4", that a Program must compile
-      for before it is verified.
+      for before it is verified, or before it is trained if modelled cycles are
+      part of the fitness.
   """
 
   corpus: CorpusOptions = CorpusOptions()
@@ -249,6 +256,12 @@ class TrackOptions:
           f"track_options.preflight names {topology!r}: use generation and "
           "shape, such as 'v5e:4x4' or 'v5p:2x2x2'."
         )
+    if self.fitness.modelled_cycles_weight and not self.preflight:
+      raise SettingsError(
+        "track_options.fitness.modelled_cycles_weight is "
+        f"{self.fitness.modelled_cycles_weight}, and there is no TPU to model: "
+        "name one in track_options.preflight, such as ('v5e:2x2',)."
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -285,6 +298,7 @@ class StageOptions:
     step_time_weight: see FitnessOptions.
     step_time_source: source of the Program whose step takes 1; "" where the
       weight is 0.
+    modelled_cycles_weight: see FitnessOptions.
     rung: its name.
     purpose: of the Task.
     program: id of the Program.
@@ -300,6 +314,7 @@ class StageOptions:
   preflight: tuple[str, ...] = ()
   step_time_weight: float = 0.0
   step_time_source: str = ""
+  modelled_cycles_weight: float = 0.0
   rung: str = ""
   purpose: str = "search"
   program: str = ""

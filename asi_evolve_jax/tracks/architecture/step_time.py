@@ -68,6 +68,6 @@ def least_step_times(trainers: list[Trainer]) -> list[float]:
   return least
 
 
-def fitness(bits: float, ratio: float, weight: float) -> float:
-  """Returns bits a byte plus `weight` for each doubling of the step time."""
-  return bits + weight * math.log2(ratio)
+def charge(amount: float, weight: float) -> float:
+  """Returns `weight` for each doubling of `amount` from 1 on, bits a byte."""
+  return weight * math.log2(amount)

@@ -96,20 +96,22 @@ class ArchitectureTrack:
   def __init__(self, options: dict[str, Any]):
     self.options = from_config(TrackOptions, options, "track_options")
     # Schedules matter where time does.
-    self._timed = self.options.fitness.step_time_weight > 0
+    fitness = self.options.fitness
+    self._timed = fitness.step_time_weight > 0
+    self._fit = self._timed or fitness.modelled_cycles_weight > 0
     self.metric = Metric(
-      "fitness" if self._timed else "bits_per_byte",
+      "fitness" if self._fit else "bits_per_byte",
       MINIMIZE,
       "bits a byte",
       timed=self._timed,
     )
-    self.space = ArchitectureSpace(schedule=self._timed)
+    self.space = ArchitectureSpace(schedule=self._fit)
     self._published = baselines()
     names = [b.name for b in self._published]
     wanted = self.options.baselines or USUAL
     named = (
       self.options.reference,
-      self.options.fitness.step_time_reference,
+      fitness.step_time_reference,
       *self.options.yardsticks,
       *wanted,
     )
@@ -143,6 +145,7 @@ class ArchitectureTrack:
       options.platform,
       program_id(options.reference_source),
       *([True] if options.check_kernels else []),
+      *([options.preflight] if options.modelled_cycles_weight else []),
       *more,
     )
 
@@ -174,6 +177,7 @@ class ArchitectureTrack:
       step_time_source=(
         sources[fitness.step_time_reference] if self._timed else ""
       ),
+      modelled_cycles_weight=fitness.modelled_cycles_weight,
     )
 
   def manifest(self) -> dict[str, Any]:
@@ -203,7 +207,7 @@ class ArchitectureTrack:
     raw = [Metric("bits_per_byte", MINIMIZE, "bits a byte")]
     return (
       self.metric,
-      *(raw if self._timed else []),
+      *(raw if self._fit else []),
       self.final_metric,
       Metric("other_bits_per_byte", MINIMIZE, "bits a byte"),
       Metric("gen/code_bits_per_byte", MINIMIZE, "bits a byte"),
@@ -228,11 +232,10 @@ class ArchitectureTrack:
 
   def columns(self) -> tuple[str, ...]:
     """Names what stands beside the score in a leaderboard."""
-    speed = ("bits_per_byte", "step_time_ratio") if self._timed else ()
-    if self.options.preflight:
-      speed = (*speed, "modelled_cycles")
     return (
-      *speed,
+      *(("bits_per_byte",) if self._fit else ()),
+      *(("step_time_ratio",) if self._timed else ()),
+      *(("modelled_cycles",) if self.options.preflight else ()),
       "recall",  # runs before the suites called it so
       *(f"dev/{name}" for name in TASKS),
       *(f"gen/{name}" for name in TASKS),

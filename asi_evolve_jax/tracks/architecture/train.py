@@ -91,13 +91,17 @@ def run(request: StageRequest) -> StageReply:
     {"bits_per_byte": text_run["bits_per_byte"], **suites.metrics(found)}
     for text_run, found in zip(tuned.seeds, measured, strict=True)
   ]
+  charges = []
   if options.step_time_weight:
     ratio = step_time.relative_step_time(trainer, options)
     report["step_time_ratio"] = ratio
+    charges.append(step_time.charge(ratio, options.step_time_weight))
+  if options.modelled_cycles_weight:
+    cycles = request.facts["modelled_cycles"] / tokens
+    charges.append(step_time.charge(cycles, options.modelled_cycles_weight))
+  if charges:
     for values in metrics:
-      values["fitness"] = step_time.fitness(
-        values["bits_per_byte"], ratio, options.step_time_weight
-      )
+      values["fitness"] = values["bits_per_byte"] + sum(charges)
   payload = b""
   if options.purpose == VERIFY:
     payload = harness.pack(tuned.rate, metrics, request.payload)

@@ -7,6 +7,7 @@ import pytest
 from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.settings import RungSettings, SettingsError
 from asi_evolve_jax.tracks import registry
+from asi_evolve_jax.tracks.architecture.forms import check_target
 from asi_evolve_jax.tracks.architecture.options import read_stage
 
 
@@ -89,6 +90,7 @@ def test_shape_key_names_what_an_artifact_depends_on():
     ({"reference": "gdn"}, "'gdn'; there are softmax"),
     ({"yardsticks": ("lstm",)}, "'lstm'"),
     ({"fitness": {"step_time_weight": -1.0}}, "make it 0 or more"),
+    ({"fitness": {"modelled_cycles_weight": 0.1}}, "no TPU to model: name one"),
     ({"fitness": {"step_time_reference": "gdn"}}, "'gdn'; there are"),
   ],
 )
@@ -155,6 +157,21 @@ def test_a_fitness_with_step_time_ranks_and_searches_schedules():
   assert made.step_time_source == names["deltanet"]
   # Both share Artifacts: it is no matter of what is traced.
   assert plain.shape_key(rung()) == timed.shape_key(rung())
+
+
+def test_a_fitness_with_modelled_cycles_compiles_before_it_trains():
+  cycles = {"modelled_cycles_weight": 0.05}
+  plain, made = (
+    track(fitness=fitness, preflight=("v5e:2x2",)) for fitness in ({}, cycles)
+  )
+  assert (plain.metric.name, made.metric.name) == ("bits_per_byte", "fitness")
+  assert not made.metric.timed  # a compiler says the same again
+  assert made.space.schedule
+  assert "modelled_cycles" in plain.columns()
+  asked = [read_stage(t.stage_options(rung())) for t in (plain, made)]
+  assert [check_target(options) for options in asked] == [False, True]
+  # What was judged without them is judged again.
+  assert plain.shape_key(rung()) != made.shape_key(rung())
 
 
 def test_brief_says_what_the_gates_refuse():

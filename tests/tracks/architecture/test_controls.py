@@ -4,7 +4,7 @@ import re
 
 import pytest
 from adversaries import CONTROLS, PEEPING, RECURRENT, changing, program
-from judging import run
+from judging import DIM, LAYERS, run
 from mixer_sources import GOOD
 
 
@@ -30,7 +30,13 @@ def test_near_misses_pass_together(part):
 def test_a_recurrent_form_must_be_the_same_function():
   good = run(RECURRENT.replace("FACTOR", "1.0"))
   assert good.status == "ok", (good.gate, good.error)
-  assert good.report["state_size"] == 16
+  report = good.report
+  assert report["state_size"] == DIM
+  # One projection a layer and the harness, as in the parallel form, which
+  # sums up in another way.
+  least = LAYERS * (2 * DIM * DIM + 6 * DIM * report["mlp_width"])
+  least += 2 * DIM * 64
+  assert least < report["decode_flops_per_token"] < 1.1 * least
   bad = run(RECURRENT.replace("FACTOR", "0.99"))
   assert (bad.status, bad.gate) == ("rejected", "recurrence")
   assert "the result of the recurrent form differs" in bad.error
@@ -42,6 +48,7 @@ def test_a_recurrent_form_must_be_the_same_function():
 
 def test_frames_hold_no_targets():
   honest, peeping = run(GOOD), run(PEEPING)
+  assert "decode_flops_per_token" not in honest.report
   assert peeping.status == "ok", (peeping.gate, peeping.error)
   assert peeping.report["artifact_hash"] == honest.report["artifact_hash"]
 

@@ -1,6 +1,7 @@
 """Kernels that differ from the other form, or that TPUs do not take."""
 
 import importlib.util
+import re
 
 import pytest
 from mixer_sources import spoil
@@ -113,12 +114,20 @@ def test_before_verification_it_must_compile_for_the_target():
   assert "preflight" not in explored.report
   reply = verdict(OWN, **wanted, purpose="verify")
   assert reply.status == "ok", reply.error
+  # Part of the fitness, its cycles are needed before it is explored.
+  fit = verdict(OWN, **wanted, modelled_cycles_weight=0.1)
   if importlib.util.find_spec("libtpu") is None:
     assert "not checked" in reply.report["preflight"]
     assert "modelled_cycles" not in reply.report
+    assert (fit.status, fit.payload) == ("failed", b"")
+    assert re.search("not checked.*tpu-aot.*weight to 0", fit.error)
   else:
     assert reply.report["preflight"]["v5e:2x2"]["temp_bytes"] > 0
     assert reply.report["modelled_cycles"] > 0
+    assert fit.report["modelled_cycles"] == reply.report["modelled_cycles"]
+    # Its Artifact is known by both forms: schedules are told apart.
+    hashes = [made.report["artifact_hash"] for made in (explored, reply, fit)]
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_a_kernel_that_does_not_lower_for_tpus_is_refused():

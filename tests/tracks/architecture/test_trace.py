@@ -265,36 +265,3 @@ def test_equal_computations_share_a_hash(good):
   renamed = GOOD.replace("inside", "within").replace("self.read", "self.query")
   assert program_id(renamed) != program_id(GOOD)
   assert run(renamed).report["artifact_hash"] == good.report["artifact_hash"]
-
-
-RECURRENT = """\
-import jax.numpy as jnp
-from flax import nnx
-
-
-class TokenMixer(nnx.Module):
-  def __init__(self, config, *, rngs):
-    self.dim = config.dim
-    self.write = nnx.Linear(config.dim, config.dim, rngs=rngs)
-
-  def __call__(self, x, ctx):
-    return jnp.cumsum(self.write(x), axis=1)
-
-  def init_state(self, batch):
-    return jnp.zeros((batch, self.dim))
-
-  def step(self, x, state, ctx):
-    state = state + self.write(x)
-    return state, state
-"""
-
-
-def test_decoding_is_counted_on_the_recurrent_form(good):
-  report = run(RECURRENT).report
-  assert report["state_size"] == DIM
-  # One projection a layer and the harness, as in the parallel form, which
-  # only sums up in another way.
-  least = LAYERS * (2 * DIM * DIM + 6 * DIM * report["mlp_width"])
-  least += 2 * DIM * 64
-  assert least < report["decode_flops_per_token"] < 1.1 * least
-  assert "decode_flops_per_token" not in good.report
