@@ -1,6 +1,7 @@
 """The language model around a mixer that is given as functions."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,6 @@ import pytest
 
 from asi_evolve_jax.models.language_model import LanguageModel, LMConfig
 from pallas_kernels.delta_rule import gated_delta_rule
-from pallas_kernels.linear_attention import linear_attention
 from pallas_kernels.short_conv import short_conv
 
 CONFIG = LMConfig(vocab=32, dim=16, layers=3, heads=2, mlp_width=24)
@@ -40,18 +40,6 @@ class DeltaMixer:
     return out.reshape(x.shape) @ cast["out"]
 
 
-class LinearMixer(DeltaMixer):
-  """Linear attention with a decay a channel, on the same parameters."""
-
-  def apply(self, params, x, depth):
-    batch, time, _ = x.shape
-    qkv = (x @ params["qkv"]).reshape(batch, time, 2, 24)
-    q, k, v = jnp.split(qkv, 3, axis=-1)
-    g = -jax.nn.softplus(k) * (1 - depth)
-    out, _ = linear_attention(q, k, v, g)
-    return out.reshape(x.shape) @ params["out"]
-
-
 class MeanMixer:
   """The mean of the past, projected: a mixer that compiles in no time."""
 
@@ -64,6 +52,7 @@ class MeanMixer:
     return mean @ params["w"].astype(x.dtype) * (1 - depth).astype(x.dtype)
 
 
+@functools.cache
 def build(mixer=None, **changes):
   mixer = mixer or MeanMixer()
   model = LanguageModel(dataclasses.replace(CONFIG, **changes), mixer)
@@ -117,8 +106,9 @@ def test_no_logit_sees_a_later_token():
   tokens, _, _ = draw_tokens(time=40)
   changed = tokens.copy()
   changed[:, 23:] = (changed[:, 23:] + 1) % 32
-  before = np.asarray(model.apply(params, tokens))
-  after = np.asarray(model.apply(params, changed))
+  apply = jax.jit(model.apply)
+  before = np.asarray(apply(params, tokens))
+  after = np.asarray(apply(params, changed))
   np.testing.assert_allclose(before[:, :23], after[:, :23], atol=1e-6)
   assert np.abs(before[:, 23] - after[:, 23]).max() > 1e-3
 
@@ -152,22 +142,13 @@ def test_scan_over_layers_equals_a_loop_in_float64(tied):
   np.testing.assert_allclose(got, want, atol=2e-5)
 
 
-def test_recomputing_blocks_changes_no_gradient():
-  batch = draw_tokens()
-  kept, params = build()
-  recomputed, _ = build(remat="block")
-  want = jax.jit(jax.grad(kept.loss))(params, *batch)
-  got = jax.jit(jax.grad(recomputed.loss))(params, *batch)
-  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-
-
 def test_bfloat16_activations_stay_near_float32():
   wide, params = build()
   low, _ = build(compute_dtype="bfloat16")
   batch = draw_tokens()
   loss, grads = jax.jit(jax.value_and_grad(low.loss))(params, *batch)
-  assert low.apply(params, batch[0]).dtype == jnp.float32
+  logits = jax.eval_shape(low.apply, params, batch[0])
+  assert logits.dtype == jnp.float32
   assert all(g.dtype == jnp.float32 for g in jax.tree.leaves(grads))
   # Logits are of order 0.1 here, so a rounding of 2^-8 moves them by 1e-3.
   np.testing.assert_allclose(loss, wide.loss(params, *batch), atol=5e-3)
@@ -199,9 +180,9 @@ def test_a_mixer_of_wrong_shape_is_refused():
       return x[:, :-1]
 
   model = LanguageModel(CONFIG, Short())
-  params = model.init(jax.random.key(0))
+  params = jax.eval_shape(model.init, jax.random.key(0))
   with pytest.raises(ValueError, match="mixer must return"):
-    model.apply(params, draw_tokens()[0])
+    jax.eval_shape(model.apply, params, draw_tokens()[0])
 
 
 def test_config_refuses_what_it_does_not_know():
@@ -228,8 +209,8 @@ class Exported:
     self.apply = jax.export.deserialize(apply.serialize(vjp_order=2)).call
 
 
-@pytest.mark.parametrize("mixer", [DeltaMixer(), LinearMixer()])
-def test_exported_mixer_trains_like_the_mixer(mixer):
+def test_an_exported_mixer_in_recomputed_blocks_trains_like_the_mixer():
+  mixer = DeltaMixer()
   config = dataclasses.replace(CONFIG, remat="block")
   batch = draw_tokens()
   model = LanguageModel(dataclasses.replace(CONFIG, remat="none"), mixer)
