@@ -5,7 +5,7 @@ EXTRAS ?= dev
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: evolve test lint tpu-check clean
+.PHONY: evolve test lint tpu-check lm-eval-check clean
 
 evolve: $(STAMP)
 	$(BIN)/python -m launch.evolve --config=configs/quickstart.py $(ARGS)
@@ -26,6 +26,11 @@ tpu-check:
 	.venv-tpu/bin/python -m pytest -n 0 tests/tracks/architecture/test_targets.py \
 	  tests/pallas_kernels/test_ahead_of_time.py
 
+# Scores a small model by lm-evaluation-harness: 100 MB more to fetch.
+lm-eval-check:
+	$(MAKE) .venv-lm-eval/.installed VENV=.venv-lm-eval EXTRAS=dev,lm-eval
+	.venv-lm-eval/bin/python -m pytest -n 0 tests/tracks/architecture/test_lm_eval.py
+
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.12" >&2; exit 1; }
@@ -35,4 +40,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-tpu .venv-newest
+	rm -rf $(VENV) .venv-tpu .venv-newest .venv-lm-eval

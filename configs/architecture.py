@@ -4,15 +4,19 @@
 rung `explore`, the size at which published mixers differ by several times the
 seed spread. Search ends in time for the best candidate and DeltaNet to get
 three fresh seeds within the hour. `:random` is the same hour with the symbolic
-proposer replaced by uniform sampling of the same space.
+proposer replaced by uniform sampling of the same space. `:scale` is for TPUs:
+100M parameters at the rung `verify`, judged on tasks of lm-evaluation-harness
+too (the extra `lm-eval`). It wants more text than comes with the project:
+`--config.track_options.corpus.name=dir:/path`.
 
   python -m launch.evolve --config=configs/architecture.py:cpu
   python -m launch.evolve --config=configs/architecture.py:random
+  python -m launch.evolve --config=configs/architecture.py:scale
 """
 
 import ml_collections
 
-VARIANTS = ("cpu", "random")
+VARIANTS = ("cpu", "random", "scale")
 
 
 def get_config(variant: str = "cpu") -> ml_collections.ConfigDict:
@@ -86,4 +90,50 @@ def get_config(variant: str = "cpu") -> ml_collections.ConfigDict:
   }
   config.sampler = {"name": "ucb1"}
   config.workers = {"count": 0, "memory_gb": 6.0, "sandbox": "auto"}
+  if variant == "scale":
+    _scale(config)
   return config
+
+
+def _scale(config: ml_collections.ConfigDict) -> None:
+  """Makes `config` a run on accelerators."""
+  config.budget.wall_s = 0.0
+  config.track_options = {
+    "corpus": {"name": "mix-v1", "slice_mb": 0.0},
+    "platform": "tpu",
+    "model": {
+      "dim": 384,
+      "layers": 8,
+      "heads": 3,
+      "mlp_ratio": 4.0,
+      "compute_dtype": "bfloat16",
+      "remat": "block",
+    },
+    # Those that the published gallery is judged by, and the metric of each.
+    "lm_eval": {
+      "tasks": {
+        "wikitext": "bits_per_byte",
+        "lambada_openai": "acc",
+        "piqa": "acc",
+        "hellaswag": "acc_norm",
+        "winogrande": "acc",
+        "arc_easy": "acc",
+        "arc_challenge": "acc_norm",
+        "social_iqa": "acc",
+        "boolq": "acc",
+      },
+      "include_path": "",
+      "data_dir": "",
+      "limit": 0,
+    },
+  }
+  shapes = {"batch": 64, "time": 2048, "lr": 1e-3, "warmup": 200}
+  verify = config.verify.rung
+  rungs = (*config.ladder, verify)
+  for rung, steps in zip(rungs, (500, 4000, 20_000), strict=True):
+    rung["options"].update(shapes, steps=steps)
+    rung["deadline_s"] = 10.0 * steps
+  verify["options"].update(
+    model={"dim": 768, "layers": 12, "heads": 6},
+    generalisation={"code": True, "length": 4, "lm_eval": True},
+  )

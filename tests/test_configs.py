@@ -18,6 +18,7 @@ CONFIGS = (
   ("quickstart", "smoke"),
   ("architecture", "cpu"),
   ("architecture", "random"),
+  ("architecture", "scale"),
   ("circle_packing", ""),
   ("circle_packing", "smoke"),
   ("controls", ""),

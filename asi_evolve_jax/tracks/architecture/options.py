@@ -15,6 +15,7 @@ from asi_evolve_jax.settings import SettingsError, from_config, plain
 from asi_evolve_jax.training.synthetic.registry import TASKS
 
 CPU = "cpu"
+LM_EVAL = "gen/lm_eval/"  # begins the metrics of LmEvalOptions.tasks
 PLATFORMS = (CPU, "tpu", "cuda")
 # Tokens a chunk that suit the operators of pallas_kernels: on CPUs by
 # docs/results/kernels_cpu.md, on TPUs by docs/results/kernels_tpu.md, on GPUs
@@ -74,6 +75,31 @@ class CorpusOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LmEvalOptions:
+  """Tasks of lm-evaluation-harness, for rungs that ask for them.
+
+  Attributes:
+    tasks: name of a task or a group to the metric that counts, as the harness
+      calls it: "acc", or "exact_match,strict-match" where it has filters.
+    include_path: folder with task files (YAML) beside the harness's own.
+    data_dir: where the data sets lie; "": in the cache of this machine.
+    limit: documents a task, the first; 0: all.
+  """
+
+  tasks: dict[str, str] = dataclasses.field(default_factory=dict)
+  include_path: str = ""
+  data_dir: str = ""
+  limit: int = 0
+
+  def __post_init__(self) -> None:
+    if self.limit < 0:
+      raise SettingsError(
+        f"track_options.lm_eval.limit is {self.limit}: use a number of "
+        "documents, or 0 for all."
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Generalisation:
   """What no search may see; refused in the ladder (evaluation/suites.py).
 
@@ -83,11 +109,13 @@ class Generalisation:
     length: how many times as long as in training held-out text is read, what
       lies beyond the trained length scored as `gen/length_bits_per_byte`; 0
       leaves it out.
+    lm_eval: whether to score on the tasks of LmEvalOptions.
   """
 
   tasks: dict[str, int] = dataclasses.field(default_factory=dict)
   code: bool = False
   length: int = 0
+  lm_eval: bool = False
 
   def __post_init__(self) -> None:
     if self.length < 0 or self.length == 1:
@@ -227,6 +255,7 @@ class TrackOptions:
     baselines: names of those to measure; empty: `baselines.USUAL`.
     platform: what Artifacts are exported for: "cpu", "tpu" or "cuda".
     fitness: what the search ranks by.
+    lm_eval: tasks for rungs with `generalisation.lm_eval`.
     check_kernels: whether kernels are compared with the XLA form on "cpu" too,
       where nothing trains with them; for the other platforms they always are.
     preflight: TPU topologies, such as "v5e:4x4", that a Program must compile
@@ -241,6 +270,7 @@ class TrackOptions:
   baselines: tuple[str, ...] = ()
   platform: str = "cpu"
   fitness: FitnessOptions = FitnessOptions()
+  lm_eval: LmEvalOptions = LmEvalOptions()
   check_kernels: bool = False
   preflight: tuple[str, ...] = ()
 
@@ -295,6 +325,7 @@ class StageOptions:
     platform: what to export for.
     check_kernels: as in TrackOptions.
     preflight: as in TrackOptions.
+    lm_eval: as in TrackOptions.
     step_time_weight: see FitnessOptions.
     step_time_source: source of the Program whose step takes 1; "" where the
       weight is 0.
@@ -312,6 +343,7 @@ class StageOptions:
   platform: str = "cpu"
   check_kernels: bool = False
   preflight: tuple[str, ...] = ()
+  lm_eval: LmEvalOptions = LmEvalOptions()
   step_time_weight: float = 0.0
   step_time_source: str = ""
   modelled_cycles_weight: float = 0.0

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import pathlib
 import time
+from typing import Any
 
 import numpy as np
 
 from asi_evolve_jax.evaluation.gates import Rejected
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
 from asi_evolve_jax.tracks.architecture import harness, trained, tuning
-from asi_evolve_jax.tracks.architecture.options import read_stage
+from asi_evolve_jax.tracks.architecture.options import (
+  LM_EVAL,
+  StageOptions,
+  read_stage,
+)
+from asi_evolve_jax.training import lm_eval_tasks
 from asi_evolve_jax.training.examples import Examples, text_examples
+from asi_evolve_jax.training.trainer import Trainer
 
 _SPLITS = {
   "held_out_bits_per_byte": "held_out",
@@ -63,6 +70,8 @@ def run(request: StageRequest) -> StageReply:
     causality_s += time.monotonic() - begun
     for name, data in texts.items():
       measured[name] = trainer.evaluate(params, data)[0]
+    if options.run.generalisation.lm_eval:
+      measured.update(lm_eval(trainer, params, options, request))
   trigram = harness.trigram(text, "held_out", options, request.seeds[0])
   return StageReply(
     metrics=tuple(metrics),
@@ -72,3 +81,28 @@ def run(request: StageRequest) -> StageReply:
       "trained_causality_s": causality_s,
     },
   )
+
+
+def lm_eval(
+  trainer: Trainer,
+  params: dict[str, Any],
+  options: StageOptions,
+  request: StageRequest,
+) -> dict[str, float]:
+  """Returns the scores on the tasks of lm-evaluation-harness, by metric.
+
+  Raises:
+    LmEvalError: if it is not installed, or a task has no such metric.
+  """
+  wanted, folders = options.lm_eval, request.folders
+  lm_eval_tasks.offline(
+    pathlib.Path(folders["lm_eval"]), pathlib.Path(request.scratch)
+  )
+  scores = lm_eval_tasks.measure(
+    trainer,
+    params,
+    wanted.tasks,
+    include_path=folders.get("lm_eval_tasks", ""),
+    limit=wanted.limit,
+  )
+  return {f"{LM_EVAL}{task}": score for task, score in scores.items()}

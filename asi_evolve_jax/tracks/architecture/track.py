@@ -6,8 +6,10 @@ the mixer and the MLP width that keeps their parameters equal.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.resources
+import os
 from typing import Any
 
 from asi_evolve_jax.evaluation.stages import Stage
@@ -22,6 +24,7 @@ from asi_evolve_jax.settings import (
 from asi_evolve_jax.tracks.architecture.baselines import USUAL, baselines
 from asi_evolve_jax.tracks.architecture.expectations import EXPECTATIONS
 from asi_evolve_jax.tracks.architecture.options import (
+  LM_EVAL,
   StageOptions,
   TrackOptions,
   read_rung,
@@ -35,6 +38,7 @@ from asi_evolve_jax.tracks.base import (
   Expectation,
   Metric,
 )
+from asi_evolve_jax.training import lm_eval_tasks
 from asi_evolve_jax.training.synthetic.registry import TASKS
 
 _ROOM = "asi_evolve_jax.tracks.architecture"
@@ -52,7 +56,7 @@ class ArchitectureTrack:
 
   name = "architecture"
   final_metric = Metric("held_out_bits_per_byte", MINIMIZE, "bits a byte")
-  stages = (
+  stages: tuple[Stage, ...] = (
     Stage(
       name="trace",
       entry=f"{_ROOM}.trace:run",
@@ -122,6 +126,10 @@ class ArchitectureTrack:
           f"{', '.join(names)}."
         )
     self._baselines = tuple(b for b in self._published if b.name in wanted)
+    if self.options.lm_eval.tasks:
+      *others, score = self.stages
+      reads = (*score.reads, *self._lm_eval_folders())
+      self.stages = (*others, dataclasses.replace(score, reads=reads))
 
   @functools.cached_property
   def brief(self) -> str:
@@ -161,6 +169,15 @@ class ArchitectureTrack:
     model, run = read_rung(
       self.options, rung.options, f"options of rung {rung.name!r}"
     )
+    lm_eval = self.options.lm_eval
+    if run.generalisation.lm_eval and not (
+      lm_eval.tasks and model.vocab == 256
+    ):
+      raise SettingsError(
+        f"rung {rung.name!r} asks for generalisation.lm_eval: name tasks in "
+        "track_options.lm_eval.tasks, and leave model.vocab at 256, the bytes "
+        "that their text becomes."
+      )
     sources = {b.name: b.source for b in self._published}
     fitness = self.options.fitness
     return StageOptions(
@@ -173,6 +190,7 @@ class ArchitectureTrack:
       platform=self.options.platform,
       check_kernels=self.options.check_kernels,
       preflight=self.options.preflight,
+      lm_eval=lm_eval,
       step_time_weight=fitness.step_time_weight,
       step_time_source=(
         sources[fitness.step_time_reference] if self._timed else ""
@@ -181,16 +199,33 @@ class ArchitectureTrack:
     )
 
   def manifest(self) -> dict[str, Any]:
-    """Builds the corpus where it is not there yet; returns its manifest."""
+    """Builds the corpus where it is not there yet; returns its manifest.
+
+    With tasks of lm-evaluation-harness it fetches their data too, and "lm_eval"
+    says what they are.
+    """
     from asi_evolve_jax.training import corpus
 
+    options = self.options.lm_eval
     try:
-      return corpus.build(**plain(self.options.corpus)).manifest
+      found = corpus.build(**plain(self.options.corpus)).manifest
+      if options.tasks:
+        tasks = lm_eval_tasks.prepare(
+          options.tasks, options.include_path, options.data_dir
+        )
+        found = {**found, "lm_eval": tasks}
+      return found
     except corpus.CorpusError as error:
       raise SettingsError(f"track_options.corpus: {error}") from error
+    except lm_eval_tasks.LmEvalError as error:
+      raise SettingsError(str(error)) from error
 
   def folders(self) -> dict[str, str]:
-    """Returns the corpus's two folders, "search" and "held_out"."""
+    """Returns the corpus's two folders, "search" and "held_out", and more.
+
+    With tasks of lm-evaluation-harness: "lm_eval", where their data lies, and
+    "lm_eval_tasks", where task files lie.
+    """
     return self._folders
 
   @functools.cached_property
@@ -200,7 +235,17 @@ class ArchitectureTrack:
     options = plain(self.options.corpus)
     del options["wheels_dir"]
     home = corpus.locate(**options)
-    return {name: str(home / name) for name in set(corpus.FOLDERS.values())}
+    found = {name: str(home / name) for name in set(corpus.FOLDERS.values())}
+    return found | self._lm_eval_folders()
+
+  def _lm_eval_folders(self) -> dict[str, str]:
+    options = self.options.lm_eval
+    if not options.tasks:
+      return {}
+    found = {"lm_eval": str(lm_eval_tasks.data_home(options.data_dir))}
+    if options.include_path:
+      found["lm_eval_tasks"] = os.path.abspath(options.include_path)
+    return found
 
   def metrics(self) -> tuple[Metric, ...]:
     """Returns the scores on texts and on tasks."""
@@ -216,6 +261,14 @@ class ArchitectureTrack:
         Metric(f"{suite}/{name}", MAXIMIZE, "of the answers")
         for suite in ("dev", "gen")
         for name in TASKS
+      ),
+      *(
+        Metric(
+          f"{LM_EVAL}{task}",
+          MINIMIZE if lm_eval_tasks.is_lower_better(metric) else MAXIMIZE,
+          metric,
+        )
+        for task, metric in self.options.lm_eval.tasks.items()
       ),
       # Runs before the suites called it so.
       Metric("recall", MAXIMIZE, "of the answers"),
@@ -239,6 +292,7 @@ class ArchitectureTrack:
       "recall",  # runs before the suites called it so
       *(f"dev/{name}" for name in TASKS),
       *(f"gen/{name}" for name in TASKS),
+      *(f"{LM_EVAL}{task}" for task in self.options.lm_eval.tasks),
       "other_bits_per_byte",
       "gen/code_bits_per_byte",
       "parameters",
