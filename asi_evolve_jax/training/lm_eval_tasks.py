@@ -8,6 +8,7 @@ holds the harness in memory, and the stage that scores only reads that folder.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -55,7 +56,8 @@ def prepare(
 
   Args:
     tasks: name of a task or a group to the metric that counts.
-    include_path: folder with more task files; "": the harness's own alone.
+    include_path: folder with more task files, whose relative paths begin there;
+      "": the harness's own alone.
     data_dir: as in `data_home`.
 
   Returns:
@@ -65,8 +67,9 @@ def prepare(
   Raises:
     LmEvalError: if a task cannot be had or scored.
   """
-  home = data_home(data_dir)
+  home = data_home(data_dir).absolute()
   home.mkdir(parents=True, exist_ok=True)
+  include_path = os.path.abspath(include_path) if include_path else ""
   _require()
   done = subprocess.run(
     [sys.executable, "-P", "-m", __name__],
@@ -142,14 +145,15 @@ def measure(
 
   from asi_evolve_jax.training.byte_lm import ByteLM
 
-  results = lm_eval.simple_evaluate(
-    model=ByteLM(trainer, params),
-    tasks=list(tasks),
-    task_manager=_manager(tuple(tasks), include_path),
-    limit=limit or None,
-    bootstrap_iters=0,
-    log_samples=False,
-  )
+  with contextlib.chdir(include_path or os.curdir):
+    results = lm_eval.simple_evaluate(
+      model=ByteLM(trainer, params),
+      tasks=list(tasks),
+      task_manager=_manager(tuple(tasks), include_path),
+      limit=limit or None,
+      bootstrap_iters=0,
+      log_samples=False,
+    )
   assert results is not None  # of the only process
   return {
     task: _pick(task, metric, results["results"][task])
@@ -189,7 +193,8 @@ def fetch(wanted: Mapping[str, str], include_path: str = "") -> dict[str, Any]:
       "lm-evaluation-harness nor the folder track_options.lm_eval.include_path "
       f"({include_path or 'not given'}) has."
     )
-  tasks = manager.load(list(wanted))["tasks"]
+  with contextlib.chdir(include_path or os.curdir):
+    tasks = manager.load(list(wanted))["tasks"]
   for name, task in tasks.items():
     _check(name, task, wanted.get(name, ""))
   return {

@@ -242,7 +242,8 @@ class ArchitectureTrack:
     options = self.options.lm_eval
     if not options.tasks:
       return {}
-    found = {"lm_eval": str(lm_eval_tasks.data_home(options.data_dir))}
+    home = lm_eval_tasks.data_home(options.data_dir)
+    found = {"lm_eval": str(home.absolute())}
     if options.include_path:
       found["lm_eval_tasks"] = os.path.abspath(options.include_path)
     return found

@@ -60,7 +60,7 @@ task: local_choice
 dataset_path: json
 dataset_kwargs:
   data_files:
-    test: FOLDER/choice.jsonl
+    test: choice.jsonl
 test_split: test
 output_type: multiple_choice
 doc_to_text: "{{question}}"
