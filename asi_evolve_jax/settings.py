@@ -68,7 +68,9 @@ class ResearcherSettings:
   queue: int = 2  # Tasks kept waiting a worker
   batch: int = 4  # most Proposals written in one commit
   knowledge: int = 4  # items retrieved a Proposal; 0 switches cognition off
-  use_effects: bool = True  # weight moves by the Analyzer's effects
+  # Whether it sees what the Analyzer says: effects, lessons, and the Insights
+  # that Cognition makes of them.
+  analyses: bool = True
   crossover: float = 0.25  # share of Proposals from two parents
   fresh: float = 0.1  # share sampled anew from the space
   # Whether a Program that a gate rejected is mended, once, by its proposer.
@@ -419,7 +421,10 @@ def of_run(config: Mapping[str, Any]) -> RunSettings:
   config = dict(config)
   if "time_limit" in config:
     config["budget"] = {"wall_s": config.pop("time_limit")}
-  config["researcher"] = {"repair": False, **config.get("researcher", {})}
+  researcher = {"repair": False, **config.get("researcher", {})}
+  if "use_effects" in researcher:  # until lessons went with them
+    researcher["analyses"] = researcher.pop("use_effects")
+  config["researcher"] = researcher
   verify = dict(config.get("verify") or {})
   if "reference" in verify:  # until there could be several
     verify["references"] = [verify.pop("reference")]

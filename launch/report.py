@@ -3,6 +3,9 @@
 ladder: how well each rung predicts the last (docs/results/ladder.md).
 calibrate: whether each rung orders the baselines as published (docs/suites.md).
 compare: two runs side by side, --records=A,B.
+ablation: conditions side by side, over seeds (docs/results/ablation.md);
+  --records is the folder of a study, with CONDITION/SEED/records or archives
+  in it, or names runs; --goals=2.6,2.63 asks for the rounds to get there.
 
 URL is that of a run's records, or an archive (FILE.zip) of them.
 """
@@ -30,12 +33,17 @@ _RECORDS = flags.DEFINE_string(
 _OUT = flags.DEFINE_string(
   "out", "", "Folder for what is written; default: report/ beside the records."
 )
+_GOALS = flags.DEFINE_list("goals", [], "ablation: scores to be reached.")
+_REFERENCE = flags.DEFINE_string(
+  "reference", "", "ablation: the condition to compare with; default: ...full."
+)
 
 
-def _ladder(run: OpenRun, out: Path) -> str:
+def _ladder(runs: list[OpenRun], out: Path) -> str:
   from asi_evolve_jax.reporting import ladder
   from asi_evolve_jax.reporting.figures import draw_lines
 
+  (run,) = runs
   metric = run.track.metric
   view = view_of(run)
   found = ladder.study(*ladder.read(view, run.records, run.settings, metric))
@@ -51,9 +59,10 @@ def _ladder(run: OpenRun, out: Path) -> str:
   return text
 
 
-def _calibrate(run: OpenRun, out: Path) -> str:
+def _calibrate(runs: list[OpenRun], out: Path) -> str:
   from asi_evolve_jax.reporting import calibration
 
+  (run,) = runs
   view = view_of(run)
   scales = calibration.calibrate(view, run.settings, run.track)
   text = calibration.markdown(scales, view.spending.total["core_s"])
@@ -63,21 +72,44 @@ def _calibrate(run: OpenRun, out: Path) -> str:
   return text
 
 
-def _compare(a: OpenRun, b: OpenRun, out: Path) -> str:
+def _compare(runs: list[OpenRun], out: Path) -> str:
   from asi_evolve_jax.reporting import compare
 
   def side(run: OpenRun) -> compare.Side:
     return compare.Side(view_of(run), run.settings, run.track)
 
-  return compare.write(side(a), side(b), out)
+  a, b = map(side, runs)
+  return compare.write(a, b, out)
 
 
-# Command -> function of that many runs and the folder to write to.
-COMMANDS: dict[str, tuple[Callable[..., str], int]] = {
+def _ablation(runs: list[OpenRun], out: Path) -> str:
+  from asi_evolve_jax.reporting import ablation
+
+  metric = runs[0].track.metric
+  study = ablation.study(
+    [ablation.read(view_of(run), run.settings, metric) for run in runs],
+    metric,
+    _REFERENCE.value,
+  )
+  return ablation.write(study, [float(goal) for goal in _GOALS.value], out)
+
+
+# Command -> function of runs and the folder to write to, and how many runs it
+# reads; None: any number.
+COMMANDS: dict[str, tuple[Callable[[list[OpenRun], Path], str], int | None]] = {
   "ladder": (_ladder, 1),
   "calibrate": (_calibrate, 1),
   "compare": (_compare, 2),
+  "ablation": (_ablation, None),
 }
+
+
+def _inside(url: str) -> list[str]:
+  """Returns the URLs of the runs in the folder of a study, or `url` itself."""
+  found = {str(path) for path in Path(url).glob("*/*/records")}
+  for pattern in ("*.zip", "*/*.zip"):
+    found.update(str(path) for path in Path(url).glob(pattern))
+  return sorted(found) or [url]
 
 
 def _open(url: str, folder: Path) -> OpenRun:
@@ -95,21 +127,26 @@ def main(argv: list[str]) -> int:
     print(__doc__, file=sys.stderr)
     return EXIT_USAGE
   command, count = COMMANDS[argv[1]]
-  if len(urls) != count:
+  folder = urls[0] if urls else ""
+  if count is None:
+    urls = [run for url in urls for run in _inside(url)]
+  if not urls or count not in (None, len(urls)):
     print(
-      f"report: {argv[1]} reads {count} run(s), --records names {len(urls)}.",
+      f"report: {argv[1]} reads {count or 'some'} run(s), --records names "
+      f"{len(urls)}.",
       file=sys.stderr,
     )
     return EXIT_USAGE
-  if urls[0].endswith(".zip") and not _OUT.value:
+  if folder.endswith(".zip") and not _OUT.value:
     print("report: an archive has no folder: give --out=DIR.", file=sys.stderr)
     return EXIT_USAGE
   try:
     with tempfile.TemporaryDirectory(prefix="report-") as scratch:
       runs = [_open(u, Path(scratch) / str(i)) for i, u in enumerate(urls)]
-      out = Path(_OUT.value) if _OUT.value else runs[0].run_dir / "report"
+      home = runs[0].run_dir if folder == urls[0] else Path(folder)
+      out = Path(_OUT.value) if _OUT.value else home / "report"
       out.mkdir(parents=True, exist_ok=True)
-      print(command(*runs, out))
+      print(command(runs, out))
   except SettingsError as error:
     print(f"report: {error}", file=sys.stderr)
     return EXIT_USAGE

@@ -12,6 +12,7 @@ from asi_evolve_jax.settings import (
 )
 from asi_evolve_jax.supervisor.run import settings_from
 from asi_evolve_jax.tracks import registry
+from configs.ablation import CONDITIONS
 
 CONFIGS = (
   ("quickstart", ""),
@@ -31,6 +32,11 @@ CONFIGS = (
   ("ladder_study", ""),
   ("calibrate", ""),
   ("calibrate", "smoke"),
+  *(
+    ("ablation", f"{track}-{condition}")
+    for track, conditions in CONDITIONS.items()
+    for condition in conditions
+  ),
 )
 
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import OK, SEARCH
 from asi_evolve_jax.records.spending import costs
 from asi_evolve_jax.tracks.base import Metric
+
+
+class Band(NamedTuple):
+  """A curve with its interval: x, y and the ends of the interval there."""
+
+  x: Sequence[float]
+  mean: Sequence[float]
+  low: Sequence[float]
+  high: Sequence[float]
 
 
 def progress_curve(
@@ -133,6 +143,59 @@ def draw_lines(
     axis.set_xscale("log", base=2)
     if log_y:
       axis.set_yscale("log")
+
+
+def draw_bands(
+  bands: Mapping[str, Band], x: str, y: str, path: Path, columns: int = 3
+) -> None:
+  """Writes a panel for each band to `path` (PNG), the first one in all.
+
+  The scale leaves out how far the curves are down in the first sixth of x:
+  what comes later would be flat against it.
+
+  Args:
+    bands: by name.
+    x: label of the axis.
+    y: label of the axis.
+    path: to write.
+    columns: panels in a row.
+  """
+  first = next(iter(bands.values()))
+  rows = math.ceil(len(bands) / columns)
+  shown = [v for b in bands.values() for v in _late(b.x, b[1:])]
+  with _figure(
+    path,
+    nrows=rows,
+    ncols=columns,
+    figsize=(3.4 * columns, 2.6 * rows),
+    sharex=True,
+    sharey=True,
+    squeeze=False,
+  ) as axes:
+    panels = list(axes.flat)
+    for panel, (name, band) in zip(panels, bands.items(), strict=False):
+      panel.fill_between(band.x, band.low, band.high, alpha=0.3, step="post")
+      panel.step(band.x, band.mean, where="post")
+      panel.step(first.x, first.mean, where="post", color="0.5", linewidth=0.8)
+      panel.set_title(name, fontsize=9)
+      panel.grid(alpha=0.3)
+    for panel in panels[len(bands) :]:
+      panel.set_axis_off()
+    room = 0.05 * (max(shown) - min(shown)) or 1.0
+    panels[0].set_ylim(min(shown) - room, max(shown) + room)
+    axes[-1][0].set_xlabel(x)
+    axes[0][0].set_ylabel(y, fontsize=8)
+
+
+def _late(x: Sequence[float], curves: Sequence[Sequence[float]]) -> list[float]:
+  """Returns the values of curves behind the first sixth of x."""
+  start = x[0] + (x[-1] - x[0]) / 6
+  return [
+    value
+    for curve in curves
+    for place, value in zip(x, curve, strict=True)
+    if place >= start
+  ]
 
 
 @contextlib.contextmanager

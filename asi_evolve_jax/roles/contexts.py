@@ -110,7 +110,7 @@ class Contexts:
       parent=parent,
       references=references,
       knowledge=self._retrieve("\n".join(words)),
-      effects=self._effects if settings.use_effects else {},
+      effects=self._effects,
       known=lambda p: p in view.programs or p in written,
       rng=rng,
       settings=settings,

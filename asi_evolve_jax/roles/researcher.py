@@ -27,6 +27,8 @@ from asi_evolve_jax.proposers.registry import announce, make_team
 from asi_evolve_jax.records import Records, View
 from asi_evolve_jax.records.schema import (
   REPAIR,
+  Analysis,
+  Insight,
   Milestone,
   Program,
   Proposal,
@@ -121,6 +123,9 @@ class Researcher:
     """Nothing is held."""
 
   def _learn(self, news: list[Record]) -> None:
+    if not self._settings.researcher.analyses:
+      # Insights are made of Analyses, all of them.
+      news = [r for r in news if not isinstance(r, Analysis | Insight)]
     self.view.update(news)
     for record in news:
       if isinstance(record, Result):

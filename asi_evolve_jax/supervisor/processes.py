@@ -92,7 +92,7 @@ class Processes:
         stdout=out,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
       )
     role.starts.append(time.monotonic())
 
@@ -158,6 +158,7 @@ def tail(path: Path, lines: int = 12) -> str:
     return f"(no log: {error})"
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+  """Has this process stopped when its parent ends; for `preexec_fn`."""
   if sys.platform == "linux":
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

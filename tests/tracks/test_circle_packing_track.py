@@ -78,6 +78,13 @@ def test_bad_rung_options_are_refused(options):
     TRACK.stage_options(rung(**options))
 
 
+def test_baselines_can_be_left_out():
+  track = CirclePackingTrack({"baselines": ("rings", "grid")})
+  assert [b.name for b in track.baselines()] == ["grid", "rings"]
+  with pytest.raises(settings.SettingsError, match="some of grid, hexagonal"):
+    CirclePackingTrack({"baselines": ("gird",)})
+
+
 @pytest.mark.parametrize("options", [{"circle": 26}, {"circles": 2}])
 def test_bad_track_options_are_refused(options):
   with pytest.raises(settings.SettingsError, match="circles"):

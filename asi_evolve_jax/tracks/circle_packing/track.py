@@ -80,7 +80,11 @@ _BASELINES: tuple[tuple[str, dict[str, Any], str], ...] = (
 
 
 class CirclePackingTrack:
-  """See tracks.base.Track. Options: `circles`, 26 unless told otherwise."""
+  """See tracks.base.Track.
+
+  Options: `circles`, 26 unless told otherwise; `baselines`, names, by default
+  all of them.
+  """
 
   name = "circle_packing"
   metric = Metric("sum_of_radii", MAXIMIZE)
@@ -103,10 +107,18 @@ class CirclePackingTrack:
   )
 
   def __init__(self, options: dict[str, Any]):
-    unknown = set(options) - {"circles"}
+    unknown = set(options) - {"circles", "baselines"}
     if unknown:
       raise SettingsError(
-        f"track_options has {sorted(unknown)}; circle_packing knows `circles`."
+        f"track_options has {sorted(unknown)}; circle_packing knows `circles` "
+        "and `baselines`."
+      )
+    names = tuple(name for name, _, _ in _BASELINES)
+    self._wanted = tuple(options.get("baselines", names))
+    if not self._wanted or not set(self._wanted) <= set(names):
+      raise SettingsError(
+        f"track_options.baselines must be some of {', '.join(names)}; got "
+        f"{self._wanted}."
       )
     circles = options.get("circles", 26)
     if type(circles) is not int or circles < _FEWEST:
@@ -119,9 +131,11 @@ class CirclePackingTrack:
     self.brief = BRIEF.format(circles=circles, calls=CALLS_A_UNIT)
 
   def baselines(self) -> tuple[Baseline, ...]:
-    """Returns four plain constructions, each with its place in the space."""
+    """Returns plain constructions, each with its place in the space."""
     made = []
     for name, genes, motivation in _BASELINES:
+      if name not in self._wanted:
+        continue
       genome = self.space.repair(genes)
       made.append(Baseline(name, self.space.render(genome), motivation, genome))
     return tuple(made)

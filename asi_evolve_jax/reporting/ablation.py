@@ -1,0 +1,316 @@
+"""What each part of the loop was worth: runs of several conditions and seeds.
+
+Runs with the same seed are compared in pairs. A run that ended at its target
+keeps its best score to the end, and one that did not reach a goal counts with
+all its rounds, which makes a mean of rounds a lower bound; both are said.
+Intervals are those of single comparisons: with many conditions some exclude 0
+by chance, and nothing here is a Claim.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from asi_evolve_jax.evaluation.statistics import (
+  Interval,
+  bootstrap_interval,
+  paired_difference,
+)
+from asi_evolve_jax.records import View
+from asi_evolve_jax.reporting.figures import (
+  Band,
+  draw_bands,
+  progress_curve,
+)
+from asi_evolve_jax.settings import (
+  RunSettings,
+  SettingsError,
+  difference,
+  plain,
+)
+from asi_evolve_jax.tracks.base import Metric
+
+_LOCAL = ("name", "run_dir", "workers", "durable", "seed")
+_DRAWS = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One run of a condition.
+
+  Attributes:
+    condition: the name of its config.
+    seed: of the run.
+    settings: of the run.
+    curve: (rounds ended, device-seconds, best score) at each gain.
+    seconds: core-seconds of the workers, all rungs.
+    finished: whether it came to its end.
+  """
+
+  condition: str
+  seed: int
+  settings: RunSettings
+  curve: list[tuple[int, float, float]]
+  seconds: float
+  finished: bool
+
+  @property
+  def best(self) -> float:
+    """The best score at the highest rung."""
+    return self.curve[-1][2]
+
+  def best_after(self, rounds: int) -> float:
+    """The best score after `rounds` rounds; NaN before there is one."""
+    found = [best for done, _, best in self.curve if done <= rounds]
+    return found[-1] if found else np.nan
+
+  def rounds_to(self, goal: float, metric: Metric) -> int | None:
+    """Returns the rounds that had ended when `goal` was reached, or None."""
+    for done, _, best in self.curve:
+      if not metric.better(goal, best):
+        return done
+    return None
+
+
+def read(view: View, settings: RunSettings, metric: Metric) -> Run:
+  """Returns what a run's records say."""
+  return Run(
+    condition=settings.name,
+    seed=settings.seed,
+    settings=settings,
+    curve=progress_curve(view, settings.ladder[-1].name, metric),
+    seconds=sum(r.cost.get("cpu_seconds", 0) for r in view.results.values()),
+    finished="search-ended" in view.milestones,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """Finished runs of several conditions.
+
+  Attributes:
+    metric: that all of them search by.
+    runs: condition -> seed -> run; the reference first.
+    reference: the condition that the others are compared with.
+    left_out: conditions and seeds of runs that are not finished.
+  """
+
+  metric: Metric
+  runs: dict[str, dict[int, Run]]
+  reference: str
+  left_out: tuple[str, ...]
+
+  @property
+  def rounds(self) -> int:
+    """Rounds that every run was given."""
+    return next(iter(self.runs[self.reference].values())).settings.rounds
+
+
+def study(runs: Sequence[Run], metric: Metric, reference: str = "") -> Study:
+  """Puts runs side by side.
+
+  Args:
+    runs: finished or not.
+    metric: of their track.
+    reference: name of a condition; "": the one whose name ends in "full".
+
+  Raises:
+    SettingsError: if there is no such condition, if a seed is there twice, or
+      if the runs had other tracks, rungs or numbers of rounds.
+  """
+  by_name: dict[str, dict[int, Run]] = collections.defaultdict(dict)
+  left_out = []
+  for run in sorted(runs, key=lambda r: (r.condition, r.seed)):
+    if not (run.finished and run.curve):
+      left_out.append(f"{run.condition}, seed {run.seed}")
+      continue
+    if run.seed in by_name[run.condition]:
+      raise SettingsError(
+        f"seed {run.seed} of {run.condition} is there twice: leave one out."
+      )
+    by_name[run.condition][run.seed] = run
+  named = [n for n in by_name if n == reference or n.endswith("full")]
+  first = reference or next(iter(named), "")
+  if first not in by_name:
+    raise SettingsError(
+      f"no finished run of {first or 'a condition named ...full'}; there are "
+      f"{', '.join(by_name) or 'none at all'}: name one with --reference."
+    )
+  rest = [name for name in by_name if name != first]
+  found = Study(
+    metric,
+    {name: by_name[name] for name in (first, *rest)},
+    first,
+    tuple(left_out),
+  )
+  _check_equal(found)
+  return found
+
+
+def write(found: Study, goals: Sequence[float], out: Path) -> str:
+  """Writes ablation.md and ablation.png to `out`; returns the text."""
+  text = "\n".join(
+    [
+      f"# Conditions against {_short(found, found.reference)}\n",
+      _summary(found),
+      "## Best score at the end\n",
+      *_finals(found),
+      *(["## Rounds to a goal\n", *_goals(found, goals)] if goals else []),
+      "## What a condition changes\n",
+      *_changes(found),
+    ]
+  )
+  (out / "ablation.md").write_text(text)
+  draw_bands(
+    {_short(found, name): band(found, name) for name in found.runs},
+    "rounds",
+    f"best {found.metric.name}, mean [95 %]",
+    out / "ablation.png",
+  )
+  return text
+
+
+def band(found: Study, condition: str) -> Band:
+  """Returns the mean best score after each round, with its 95 % interval.
+
+  The interval is a percentile bootstrap over seeds; a round is left out while
+  some run has no score.
+  """
+  values = np.asarray(
+    [
+      [run.best_after(n) for n in range(found.rounds + 1)]
+      for run in found.runs[condition].values()
+    ]
+  )
+  kept = np.flatnonzero(np.isfinite(values).all(0))
+  values = values[:, kept]
+  picks = np.random.default_rng(0).integers(
+    0, len(values), (_DRAWS, len(values))
+  )
+  low, high = np.quantile(values[picks].mean(1), [0.025, 0.975], axis=0)
+  return Band(
+    kept.tolist(), values.mean(0).tolist(), low.tolist(), high.tolist()
+  )
+
+
+def _check_equal(found: Study) -> None:
+  """Refuses runs that had not the same to work with."""
+  settings = [r.settings for runs in found.runs.values() for r in runs.values()]
+  for name in ("track", "track_options", "ladder", "rounds", "budget"):
+    values = [plain(getattr(s, name)) for s in settings]
+    if any(value != values[0] for value in values):
+      raise SettingsError(
+        f"the runs differ in config.{name}: conditions are compared at equal "
+        "rounds, rungs and budgets only."
+      )
+
+
+def _short(found: Study, name: str) -> str:
+  """Returns a condition's name without what all names begin with."""
+  start = found.reference.removesuffix("full")
+  return name.removeprefix(start) if start != found.reference else name
+
+
+def _summary(found: Study) -> str:
+  every = [r for runs in found.runs.values() for r in runs.values()]
+  hours = sum(run.seconds for run in every) / 3600
+  target = every[0].settings.target_score
+  lines = [
+    f"{len(every)} runs of up to {found.rounds} rounds, {hours:.2f} core-hours "
+    f"of workers. Score: {found.metric.name} at rung "
+    f"{every[0].settings.ladder[-1].name}, {found.metric.direction}d."
+  ]
+  if target is not None:
+    lines.append(
+      f"A run that reaches {target:g} ends there and keeps its best."
+    )
+  if found.left_out:
+    lines.append(f"Not finished and left out: {'; '.join(found.left_out)}.")
+  return "\n".join(lines) + "\n"
+
+
+def _finals(found: Study) -> list[str]:
+  lines = [
+    "| condition | runs | best, median [95 %] | gain on "
+    f"{_short(found, found.reference)}, mean [95 %] | better / equal / worse | "
+    "core-seconds a run |",
+    "|---|---|---|---|---|---|",
+  ]
+  theirs = found.runs[found.reference]
+  for name, runs in found.runs.items():
+    best = [run.best for run in runs.values()]
+    middle = bootstrap_interval(best, lambda x: float(np.median(x)))
+    gains = [
+      found.metric.gain(run.best, theirs[seed].best)
+      for seed, run in runs.items()
+      if seed in theirs
+    ]
+    gain, counts = "", ""
+    if name != found.reference and gains:
+      gain = _cell(Interval(*paired_difference(gains)[:3]), "+.3g")
+      signs = collections.Counter(np.sign(gains).tolist())
+      counts = f"{signs[1.0]} / {signs[0.0]} / {signs[-1.0]}"
+    seconds = statistics.fmean(run.seconds for run in runs.values())
+    cells = (
+      _short(found, name),
+      len(runs),
+      _cell(middle, ".7g"),
+      gain,
+      counts,
+      f"{seconds:.0f}",
+    )
+    lines.append("| " + " | ".join(map(str, cells)) + " |")
+  return [
+    *lines,
+    "",
+    "Gains are paired by seed (t interval, positive is better); medians have "
+    "bootstrap intervals.\n",
+  ]
+
+
+def _goals(found: Study, goals: Sequence[float]) -> list[str]:
+  lines = [
+    "| condition | " + " | ".join(f"{goal:g}" for goal in goals) + " |",
+    "|---|" + "---|" * len(goals),
+  ]
+  for name, runs in found.runs.items():
+    cells = [_short(found, name)]
+    for goal in goals:
+      reached = [run.rounds_to(goal, found.metric) for run in runs.values()]
+      rounds = [found.rounds if n is None else n for n in reached]
+      count = sum(n is not None for n in reached)
+      said = _cell(bootstrap_interval(rounds), ".3g")
+      more = "" if count == len(reached) else "at least "
+      cells.append(f"{more}{said}; {count} of {len(reached)} runs")
+    lines.append("| " + " | ".join(cells) + " |")
+  return [
+    *lines,
+    "",
+    "Mean rounds with bootstrap intervals; a run that did not get there counts "
+    f"as {found.rounds}, the rounds it had, so such a mean is a lower bound.\n",
+  ]
+
+
+def _changes(found: Study) -> list[str]:
+  def shown(name: str) -> dict:
+    config = plain(next(iter(found.runs[name].values())).settings)
+    return {k: v for k, v in config.items() if k not in _LOCAL}
+
+  lines = []
+  for name in found.runs:
+    if name != found.reference:
+      changed = difference(shown(found.reference), shown(name)) or ["nothing"]
+      lines.append(f"- {_short(found, name)}: {'; '.join(changed)}")
+  return [*lines, ""]
+
+
+def _cell(value: Interval, form: str) -> str:
+  if not np.isfinite(value.high - value.low):
+    return f"{value.mean:{form}}"
+  return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"
