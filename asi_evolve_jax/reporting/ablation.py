@@ -85,7 +85,7 @@ def read(view: View, settings: RunSettings, metric: Metric) -> Run:
     seed=settings.seed,
     settings=settings,
     curve=progress_curve(view, settings.ladder[-1].name, metric),
-    seconds=sum(r.cost.get("cpu_seconds", 0) for r in view.results.values()),
+    seconds=view.spending.total["core_s"],
     finished="search-ended" in view.milestones,
   )
 

@@ -25,7 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from asi_evolve_jax.evaluation.statistics import bootstrap_interval
+from asi_evolve_jax.evaluation.statistics import (
+  Interval,
+  bootstrap_interval,
+  mean_interval,
+)
 from asi_evolve_jax.records.views import View
 from asi_evolve_jax.search.registry import make_sampler
 from asi_evolve_jax.search.simulation import RUNG, node
@@ -136,33 +140,41 @@ def bench_samplers(
     rounds: of a replay, at least 1.
 
   Returns:
-    One row a sampler: "sampler"; "best_<n>", mean best score after n rounds,
-    and "to_<goal>", mean rounds to a goal, where a replay that does not get
-    there counts as `rounds`, each with the ends of its 95 % bootstrap interval
-    ("_low", "_high"); "reached_<goal>", share of the replays that get there.
+    One row a sampler: "sampler"; "best_<n>", mean best score after n rounds;
+    "gain_<n>", what that is above the first sampler's, paired by seed;
+    "to_<goal>", mean rounds to a goal, where a replay that does not get there
+    counts as `rounds`; each with the ends of its 95 % interval ("_low",
+    "_high": bootstrap, t for gains); "reached_<goal>", share of the replays
+    that get there.
   """
   tree = load()
-  rows = []
+  rows: list[dict[str, Any]] = []
+  first: list[list[float]] = []
   for name in names:
     settings = SamplerSettings(name=name)
     curves = [replay(settings, tree, seed, rounds) for seed in range(seeds)]
+    first = first or curves
     row: dict[str, Any] = {"sampler": name, "seeds": seeds, "rounds": rounds}
     for count in _AT:
-      if count <= rounds:
-        _add(row, f"best_{count}", [curve[:count][-1] for curve in curves])
+      if count > rounds:
+        break
+      best, theirs = ([c[:count][-1] for c in cs] for cs in (curves, first))
+      _add(row, f"best_{count}", bootstrap_interval(best))
+      if curves is not first:
+        gains = [a - b for a, b in zip(best, theirs, strict=True)]
+        _add(row, f"gain_{count}", mean_interval(gains))
     for goal in _GOALS:
       needed = [int(np.searchsorted(curve, goal)) + 1 for curve in curves]
-      _add(row, f"to_{goal:g}", [min(n, rounds) for n in needed])
+      capped = [min(n, rounds) for n in needed]
+      _add(row, f"to_{goal:g}", bootstrap_interval(capped))
       got = [n <= len(c) for n, c in zip(needed, curves, strict=True)]
       row[f"reached_{goal:g}"] = sum(got) / seeds
     rows.append(row)
   return rows
 
 
-def _add(row: dict[str, Any], name: str, values: Sequence[float]) -> None:
-  row[name], row[f"{name}_low"], row[f"{name}_high"] = bootstrap_interval(
-    values
-  )
+def _add(row: dict[str, Any], name: str, value: Interval) -> None:
+  row[name], row[f"{name}_low"], row[f"{name}_high"] = value
 
 
 def _name(place: int) -> str:
