@@ -195,6 +195,9 @@ class CognitionSettings:
   """
 
   exclude: tuple[str, ...] = ("paper-prior", "earlier-run")  # tags or ids
+  # An embedding model of config.llm (gemini or vertex) for the dense side of
+  # retrieval, e.g. gemini-embedding-001; "": hashed TF-IDF.
+  embeddings: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

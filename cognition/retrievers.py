@@ -22,6 +22,8 @@ from scipy import sparse
 
 from cognition.text import words_of
 
+log = logging.getLogger(__name__)
+
 # Buckets of the hashed n-grams: far more than there are n-grams, and the
 # matrix is sparse, so that they cost nothing.
 _BUCKETS = 1 << 20
@@ -166,7 +168,9 @@ class Embeddings:
   Args:
     name: of the model and its version; part of the keys of kept vectors.
     embed: texts to [texts, dimensions], any length but zero. Called once for
-      all texts that `vectors` does not hold.
+      all texts that `vectors` does not hold. Where it raises ConnectionError,
+      these documents, or all for this query, are not found; at the next build
+      it is asked again.
     vectors: where document vectors are kept, by a hash of name and text.
     least: similarity below which a document does not count as found.
   """
@@ -194,14 +198,32 @@ class Embeddings:
       if found[key] is None
     }
     if new:
-      made = np.asarray(self._embed(list(new.values())))
-      for key, vector in zip(new, made, strict=True):
+      made = self._ask(list(new.values()))
+      for key, vector in zip(new, made, strict=False):
         self._vectors[key] = found[key] = vector
-    self._matrix = _unit(np.array([found[key] for key in keys]))
+    size = max((len(v) for v in found.values() if v is not None), default=0)
+    rows = (found[key] for key in keys)
+    self._matrix = _unit(
+      np.array([np.zeros(size) if row is None else row for row in rows])
+    )
 
   def scores(self, query: str) -> NDArray[np.float64]:
-    found = self._matrix @ _unit(np.asarray(self._embed([query])))[0]
+    nothing = np.zeros(len(self._matrix))
+    if not self._matrix.any():
+      return nothing
+    asked = self._ask([query])
+    if not len(asked):
+      return nothing
+    found = self._matrix @ _unit(asked)[0]
     return np.where(found <= self._least, 0.0, found)
+
+  def _ask(self, texts: Sequence[str]) -> NDArray[np.floating]:
+    """Returns one vector a text, or none at all."""
+    try:
+      return np.asarray(self._embed(texts))
+    except ConnectionError as error:
+      log.warning("no vectors of %s: %s", self.name, error)
+      return np.zeros((0, 1))
 
   def _key(self, text: str) -> str:
     return hashlib.sha256(f"{self.name}\n{text}".encode()).hexdigest()[:32]

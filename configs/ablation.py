@@ -92,7 +92,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     "analyses": True,
   }
   # Fewer islands than in a long run, which meet more often.
-  config.sampler = {"name": "ucb1", "islands": {"count": 3, "every": 4}}
+  config.sampler = {
+    "name": "ucb1",
+    "islands": {"count": 3, "every": 4 if track == "circle_packing" else 2},
+  }
   change(config)
   return config
 
@@ -111,7 +114,7 @@ def _circle_packing() -> ml_collections.ConfigDict:
 
 def _architecture() -> ml_collections.ConfigDict:
   config = quickstart.get_config()
-  config.rounds = 14
+  config.rounds = 12
   config.track_options.baselines = ("linear", "deltanet")
   # The quick rung alone, a dozen core-seconds a Program: two core-hours for
   # eight conditions of five seeds.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 
 from asi_evolve_jax.llm import gemini, prices
 from asi_evolve_jax.llm.client import Book, Client
+from asi_evolve_jax.llm.embeddings import Embedder, GeminiEmbeddings
 from asi_evolve_jax.llm.openai_compatible import OpenAICompatible
 from asi_evolve_jax.llm.port import Provider
 from asi_evolve_jax.settings import RunSettings, SettingsError
@@ -37,9 +39,16 @@ def check(settings: RunSettings) -> None:
       f"config.llm is {llm!r}: give gemini, vertex, openai:<base URL>, "
       "replay:<URL of records> or none."
     )
+  models, embeddings = settings.models, settings.cognition.embeddings
+  if embeddings and llm.startswith(_OPENAI):
+    raise SettingsError(
+      f"config.cognition.embeddings is {embeddings!r}, which gemini or vertex "
+      f"can give, and config.llm is {llm!r}: set either to another value."
+    )
+  if embeddings:
+    prices.find(embeddings, models.prices)
   if not callers(settings):
     return
-  models = settings.models
   for name in models.names:
     prices.find(name, models.prices)
   for key, own in (
@@ -121,3 +130,42 @@ def connect(
     secrets=[*secrets, key],
     exploration=settings.researcher.exploration,
   )
+
+
+def embedder(
+  settings: RunSettings,
+  book: Book,
+  secrets: Sequence[str],
+  environ: Mapping[str, str] = os.environ,
+) -> Embedder | None:
+  """Returns what config.cognition.embeddings names, or None.
+
+  None: nothing is named, or `unusable` says why it cannot be called.
+
+  Args:
+    settings: of the run.
+    book: where its Calls are kept.
+    secrets: what must be in no record, beside the key that is used.
+    environ: where credentials are.
+  """
+  name = settings.cognition.embeddings
+  if (
+    not (name and settings.researcher.knowledge)
+    or settings.llm not in _GOOGLE
+    or unusable(settings, environ)
+  ):
+    return None
+  vertex = settings.llm == "vertex"
+  models = dataclasses.replace(
+    settings.models, names=(name,), weights=(), output_tokens=1
+  )
+  client = Client(
+    GeminiEmbeddings(vertex=vertex, base_url=models.base_url, environ=environ),
+    models,
+    {name: prices.find(name, models.prices)},
+    book,
+    secrets=[*secrets, gemini.api_key(environ)],
+    exploration=settings.researcher.exploration,
+  )
+  # Vertex AI takes one text a call of this model.
+  return Embedder(client, name, **({"batch": 1} if vertex else {}))

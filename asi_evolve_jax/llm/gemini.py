@@ -7,8 +7,9 @@ key (express mode). The library's own retries are off: client.py has them.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from asi_evolve_jax.llm import errors, port, transport
@@ -32,6 +33,65 @@ def unusable(vertex: bool, environ: Mapping[str, str] = os.environ) -> str:
   return f"no {wanted} in the environment"
 
 
+def make_client(
+  *, vertex: bool, base_url: str, environ: Mapping[str, str]
+) -> Any:
+  """Returns a google.genai.Client whose replies are bounded.
+
+  Args:
+    vertex: Vertex AI instead of the Gemini API.
+    base_url: instead of Google's; "": Google's.
+    environ: where credentials are.
+  """
+  # A second to import: only who calls a model pays it.
+  from google import genai
+  from google.genai import types
+
+  options = types.HttpOptions(
+    base_url=base_url or None, httpx_client=transport.client()
+  )
+  project = environ.get("GOOGLE_CLOUD_PROJECT", "") if vertex else ""
+  return genai.Client(
+    vertexai=vertex,
+    api_key=None if project else api_key(environ),
+    project=project or None,
+    location=(environ.get("GOOGLE_CLOUD_LOCATION") or "global")
+    if project
+    else None,
+    http_options=options,
+  )
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+  """Turns whatever a call of the library raises into a ProviderError."""
+  from google.auth import exceptions as auth
+  from google.genai import errors as api
+
+  try:
+    yield
+  except api.APIError as e:
+    headers = getattr(e.response, "headers", None) or {}
+    raise errors.of_status(
+      int(e.code or 0),
+      errors.message_of(e.message or e.details),
+      headers.get("retry-after"),
+      e.details,
+    ) from None
+  except transport.ERRORS as e:
+    raise transport.trouble(e) from None
+  except auth.GoogleAuthError as e:
+    raise ProviderError(
+      f"credentials: {e}", status=port.FAILED, lasting=True
+    ) from None
+  except Exception as e:  # the reply is anything, and so is what parses it
+    raise ProviderError(
+      f"the reply is not in the API's format: {type(e).__name__}: {e}",
+      status=port.INVALID,
+      billed=True,
+    ) from None
+
+
 class Gemini:
   """A port.Provider."""
 
@@ -52,25 +112,13 @@ class Gemini:
       temperature: of the draws.
       environ: where credentials are.
     """
-    # A second to import: only who calls a model pays it.
-    from google import genai
     from google.genai import types
 
     self._types = types
     self._output_tokens = output_tokens
     self._temperature = temperature
-    options = types.HttpOptions(
-      base_url=base_url or None, httpx_client=transport.client()
-    )
-    project = environ.get("GOOGLE_CLOUD_PROJECT", "") if vertex else ""
-    self._client = genai.Client(
-      vertexai=vertex,
-      api_key=None if project else api_key(environ),
-      project=project or None,
-      location=(environ.get("GOOGLE_CLOUD_LOCATION") or "global")
-      if project
-      else None,
-      http_options=options,
+    self._client = make_client(
+      vertex=vertex, base_url=base_url, environ=environ
     )
 
   def send(
@@ -82,36 +130,13 @@ class Gemini:
     timeout_s: float,
   ) -> Answer:
     """See port.Provider."""
-    from google.auth import exceptions as auth
-    from google.genai import errors as api
-
-    try:
+    with told():
       response = self._client.models.generate_content(
         model=model,
         contents=prompt.text,
         config=self._config(prompt, thinking, timeout_s),
       )
       return _answer(response)
-    except api.APIError as e:
-      headers = getattr(e.response, "headers", None) or {}
-      raise errors.of_status(
-        int(e.code or 0),
-        errors.message_of(e.message or e.details),
-        headers.get("retry-after"),
-        e.details,
-      ) from None
-    except transport.ERRORS as e:
-      raise transport.trouble(e) from None
-    except auth.GoogleAuthError as e:
-      raise ProviderError(
-        f"credentials: {e}", status=port.FAILED, lasting=True
-      ) from None
-    except Exception as e:  # the reply is anything, and so is what parses it
-      raise ProviderError(
-        f"the reply is not in the API's format: {type(e).__name__}: {e}",
-        status=port.INVALID,
-        billed=True,
-      ) from None
 
   def _config(
     self, prompt: Prompt, thinking: int | None, timeout_s: float

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from asi_evolve_jax.llm.embeddings import Embedder
 from asi_evolve_jax.programs.genome import feature
 from asi_evolve_jax.records import Records
 from asi_evolve_jax.records.schema import FAILED, REJECTED, TIMEOUT
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Track
 from cognition import Embeddings, HashedTfidf, Index, Names, lint, load_items
-from cognition.retrievers import Bm25, Embed
+from cognition.retrievers import Bm25
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def make_index(
   settings: RunSettings,
   track: Track,
   items_dir: str | Path,
-  embed: tuple[str, Embed] | None = None,
+  embed: Embedder | None = None,
 ) -> Index:
   """Returns the items that the run may read, ready to be searched.
 
@@ -72,7 +73,7 @@ def make_index(
     settings: `researcher.knowledge` of 0 gives an empty Index.
     track: whose items, with the names that exist there.
     items_dir: the folder of items.
-    embed: name and function of an embedding model, in place of hashed TF-IDF.
+    embed: an embedding model, in place of hashed TF-IDF.
   """
   if not settings.researcher.knowledge:
     return Index()
@@ -81,7 +82,9 @@ def make_index(
   )
   for problem in lint(items, {settings.track: names_of(track)}):
     log.warning("item %s: %s", problem.item, problem.text)
-  dense = Embeddings(*embed, _Kept(records)) if embed else HashedTfidf()
+  dense = (
+    Embeddings(embed.name, embed, _Kept(records)) if embed else HashedTfidf()
+  )
   return Index(items, (Bm25(), dense))
 
 

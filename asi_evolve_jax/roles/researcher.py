@@ -94,7 +94,8 @@ class Researcher:
     model = connect.connect(settings, connect.RESEARCHER, book, secret_values())
     self._team = make_team(settings, model)
     log.info("%s", announce(settings) or f"{self._team.name} proposes")
-    index = library.make_index(records, settings, track, items_dir)
+    embed = connect.embedder(settings, book, secret_values())
+    index = library.make_index(records, settings, track, items_dir, embed)
     self._contexts = Contexts(self.view, settings, track, index)
     # Naming a Program parses it: once, not at every look.
     self._baselines = [(program_id(b.source), b) for b in track.baselines()]

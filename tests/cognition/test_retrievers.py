@@ -91,3 +91,27 @@ def test_hashes_do_not_depend_on_the_process():
     for seed in ("1", "2")
   }
   assert len(outputs) == 1
+
+
+def test_a_model_that_cannot_be_reached_finds_nothing_and_is_asked_again():
+  up = False
+
+  def embed(texts):
+    if not up:
+      raise ConnectionError("not now")
+    return np.array([[1.0, float(len(text))] for text in texts])
+
+  kept = {}
+  retriever = Embeddings("toy", embed, kept)
+  retriever.build(["one", "three"])
+  assert retriever.scores("one").tolist() == [0.0, 0.0]
+  assert not kept
+  up = True
+  retriever.build(["one", "three"])
+  assert len(kept) == 2
+  assert retriever.scores("one").argmax() == 0
+  up = False
+  retriever.build(["one", "three", "fourteen"])
+  up = True
+  # What has no vector yet is not found; the others are.
+  assert (retriever.scores("one") > 0).tolist() == [True, True, False]

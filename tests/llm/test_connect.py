@@ -1,5 +1,7 @@
 """Configs of models: what is wrong is said with the remedy."""
 
+import dataclasses
+
 import pytest
 
 from asi_evolve_jax.llm import connect, prices, retry
@@ -7,6 +9,7 @@ from asi_evolve_jax.llm.port import Usage
 from asi_evolve_jax.llm.redact import Redactor
 from asi_evolve_jax.proposers import registry
 from asi_evolve_jax.settings import (
+  CognitionSettings,
   ModelSettings,
   ResearcherSettings,
   RunSettings,
@@ -28,6 +31,19 @@ def _run(llm="gemini", proposer="llm", **models):
   ("run", "why"),
   [
     (lambda: _run("gpt"), "give gemini, vertex, openai:"),
+    (
+      lambda: dataclasses.replace(
+        _run("openai:http://x"),
+        cognition=CognitionSettings(embeddings="gemini-embedding-001"),
+      ),
+      "which gemini or vertex can give",
+    ),
+    (
+      lambda: dataclasses.replace(
+        _run("none"), cognition=CognitionSettings(embeddings="vec-1")
+      ),
+      "what vec-1 costs is not known",
+    ),
     (lambda: _run("replay:"), "give gemini, vertex, openai:"),
     (lambda: _run("openai:localhost"), "give gemini, vertex, openai:"),
     (lambda: _run(names=("my-model",)), "what my-model costs is not known"),

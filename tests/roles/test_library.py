@@ -2,14 +2,23 @@
 
 import dataclasses
 import logging
+import pathlib
+import sys
 import types
 
-import numpy as np
 from lessons_run import SETTINGS, TRACK
 
-from asi_evolve_jax.records import Records
+from asi_evolve_jax.llm import connect
+from asi_evolve_jax.llm.embeddings import DIMENSIONS
+from asi_evolve_jax.records import Records, View
+from asi_evolve_jax.records.schema import Call
+from asi_evolve_jax.roles.calls import CallBook
 from asi_evolve_jax.roles.library import make_index, names_of
-from asi_evolve_jax.settings import CognitionSettings
+from asi_evolve_jax.settings import CognitionSettings, ModelSettings
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "llm"))
+
+from gemini_server import GeminiServer, error
 
 TRACK = types.SimpleNamespace(
   **vars(TRACK),
@@ -87,15 +96,47 @@ def test_names_are_those_of_the_track():
 
 
 def test_vectors_of_a_model_live_in_the_records(tmp_path):
-  asked = []
-
-  def embed(texts):
-    asked.append(len(texts))
-    return np.array([[1.0, len(text)] for text in texts])
-
+  """With the real client, on a server that speaks Gemini's wire format."""
   items, url = folder(tmp_path), tmp_path / "records"
-  for _ in range(2):
-    index = make(Records.open(url), items, embed=("length-1", embed))
-    assert len(index.search("gate", 5)) == 2
-  # The two items once, and each query.
-  assert asked == [2, 1, 1]
+  settings = dataclasses.replace(
+    SETTINGS,
+    cognition=CognitionSettings(embeddings="gemini-embedding-001"),
+    models=ModelSettings(deadline_s=20.0, tries=2),
+  )
+  key = {"GEMINI_API_KEY": "sk-loopback-4712-bbbb"}
+  with GeminiServer(vectors) as server:
+    settings = dataclasses.replace(
+      settings,
+      models=dataclasses.replace(settings.models, base_url=server.url),
+    )
+    for _ in range(2):
+      records = Records.open(url)
+      view = View("bits_per_byte", "minimize")
+      view.update(records.follow()[0])
+      book = CallBook(records, view, settings)
+      embed = connect.embedder(settings, book, [], key)
+      index = make(records, items, settings, embed=embed)
+      assert len(index.search("gate", 5)) == 2
+    # The two items once, and the query, which is remembered as a Call.
+    asked = [len(r["body"]["requests"]) for r in server.requests]
+    assert asked == [2, 1]
+    first = server.requests[0]
+    assert first["path"].endswith("gemini-embedding-001:batchEmbedContents")
+    assert first["body"]["requests"][0]["outputDimensionality"] == DIMENSIONS
+    calls = [r for r in records.follow()[0] if isinstance(r, Call)]
+    assert [c.purpose for c in calls] == ["embed", "embed"]
+    assert 0 < view.spending.total["money"] < 1e-3
+    # Trouble of the server's: the words of the query still find something.
+    server.script = [error(500, "not now", status="INTERNAL")]
+    assert len(index.search("gate again", 5)) == 2
+    server.script = [{"body": {"embeddings": [{"values": [1.0]}]}}]
+    assert len(index.search("gate once more", 5)) == 2
+  assert connect.embedder(settings, book, [], {}) is None
+
+
+def vectors(request):
+  made = [
+    {"values": [1.0, float(len(str(r))), *[0.0] * (DIMENSIONS - 2)]}
+    for r in request["body"]["requests"]
+  ]
+  return {"body": {"embeddings": made}}
