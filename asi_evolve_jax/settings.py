@@ -113,6 +113,9 @@ class ModelSettings:
   # Role -> tokens to think; -1: as the model likes. Roles that are not here
   # leave it to the provider.
   thinking: dict[str, Any] = dataclasses.field(default_factory=dict)
+  # Folder of prompts for the track: its system.md and analyst.md stand in for
+  # those of proposers/prompts; "": none.
+  prompts: str = ""
   # Model -> {"input", "output"} per million tokens, for models that
   # llm/prices.json does not list.
   prices: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -44,6 +44,7 @@ class LanguageModel:
   def __init__(self, model: Model, settings: ModelSettings):
     self._model = model
     self._context_tokens = settings.context_tokens
+    self._system = prompting.system("system", settings.prompts)
     self._novelty = Novelty()
 
   def propose(self, context: Context) -> Draft:
@@ -77,7 +78,9 @@ class LanguageModel:
     name, choice = self._model.choose(
       _by_model(context.credits), context.rng.random()
     )
-    session = _Session(self._model, name, context, self._context_tokens)
+    session = _Session(
+      self._model, name, context, self._system, self._context_tokens
+    )
     failed_edits = 0
     for _ in range(context.settings.turns):
       completion = session.ask(ask)
@@ -168,12 +171,18 @@ class _Session:
   """The calls of one Proposal."""
 
   def __init__(
-    self, model: Model, name: str, context: Context, context_tokens: int
+    self,
+    model: Model,
+    name: str,
+    context: Context,
+    system: str,
+    context_tokens: int,
   ):
     self.context = context
     self.cost = {"calls": 0.0, "tokens": 0.0, "money": 0.0}
     self._model = model
     self._name = name
+    self._system = system
     self._room = prompting.Room(context_tokens)
 
   def ask(self, ask: _Ask) -> Completion:
@@ -191,7 +200,7 @@ class _Session:
           role=ROLE,
           purpose=ask.purpose,
           about=briefing.about,
-          system=prompting.template("system").strip(),
+          system=self._system,
           text=f"{text}\n\n{ask.task}{ask.after}",
           schema=ask.schema,
           model=self._name,

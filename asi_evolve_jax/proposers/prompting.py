@@ -15,8 +15,11 @@ from pathlib import Path
 from asi_evolve_jax.llm.client import CHARS_PER_TOKEN
 from asi_evolve_jax.llm.port import Completion
 from asi_evolve_jax.proposers.base import Briefing, Context, Story
+from asi_evolve_jax.settings import SettingsError
 
 _FOLDER = Path(__file__).with_name("prompts")
+# Prompts that a track may have of its own: of the Researcher, the Analyzer.
+OWN = ("system", "analyst")
 _EFFECTS = 12  # features told, the surest first
 # Of the model's context, for the material: the rest is for the reply that
 # goes back.
@@ -37,6 +40,32 @@ def template(name: str, **values: object) -> str:
   return string.Template(_text(name)).substitute(
     {key: str(value) for key, value in values.items()}
   )
+
+
+def system(name: str, folder: str) -> str:
+  """Returns what a model is told before every task.
+
+  Args:
+    name: one of OWN.
+    folder: config.models.prompts.
+  """
+  own = Path(folder, f"{name}.md")
+  found = own if folder and own.is_file() else _FOLDER / own.name
+  return found.read_text(encoding="utf-8").strip()
+
+
+def check(folder: str) -> None:
+  """Checks config.models.prompts.
+
+  Raises:
+    SettingsError: if nothing there would be read.
+  """
+  files = [f"{name}.md" for name in OWN]
+  if folder and not any(Path(folder, file).is_file() for file in files):
+    raise SettingsError(
+      f"config.models.prompts is {folder!r}, which holds none of "
+      f"{', '.join(files)}: mend the path or leave it empty."
+    )
 
 
 def material(context: Context, briefing: Briefing) -> list[Piece]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from asi_evolve_jax.llm import connect
 from asi_evolve_jax.llm.port import Model
+from asi_evolve_jax.proposers import prompting
 from asi_evolve_jax.proposers.base import Proposer
 from asi_evolve_jax.proposers.llm import LanguageModel
 from asi_evolve_jax.proposers.replay import Replay
@@ -45,6 +46,7 @@ def check(settings: RunSettings) -> None:
   if settings.researcher.proposer not in connect.WITH_MODEL:
     make_proposer(settings.researcher.proposer)
   connect.check(settings)
+  prompting.check(settings.models.prompts)
 
 
 def make_team(settings: RunSettings, model: Model | None) -> Team:

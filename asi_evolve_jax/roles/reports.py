@@ -68,6 +68,7 @@ class Reporter:
     self._model = model
     self._settings = settings.analyzer
     self._name = settings.analyzer.model or settings.models.names[0]
+    self._system = prompting.system("analyst", settings.models.prompts)
     self._context_tokens = min(
       settings.analyzer.context_tokens, settings.models.context_tokens
     )
@@ -124,7 +125,7 @@ class Reporter:
           role=ROLE,
           purpose=purpose,
           about=about,
-          system=prompting.template("analyst").strip(),
+          system=self._system,
           text=f"{room.fit(evidence.pieces, task)}\n\n{task}{after}",
           schema=SCHEMA,
           model=self._name,
