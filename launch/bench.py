@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -89,25 +90,28 @@ def main(argv: list[str]) -> int:
     print(f"--json: no folder for {_JSON.value}", file=sys.stderr)
     return 2
   logging.set_verbosity(logging.WARNING)
-  rows = _measure(argv[1])
+  rows: list[dict[str, Any]] = []
+  report = {
+    "command": " ".join(["python -m launch.bench", *sys.argv[1:]]),
+    "date": time.strftime("%Y-%m-%d"),
+    "commit": machine.commit(),
+    "machine": machine.machine(),
+    "versions": machine.versions(),
+    "figures": rows,
+  }
+  for row in _measure(argv[1]):
+    rows.append(row)
+    # Some rows take minutes: who stops early keeps those that are there.
+    if _JSON.value:
+      Path(_JSON.value).write_text(json.dumps(report, indent=1) + "\n")
   _print(argv[1], rows)
-  if _JSON.value:
-    report = {
-      "command": " ".join(["python -m launch.bench", *sys.argv[1:]]),
-      "date": time.strftime("%Y-%m-%d"),
-      "commit": machine.commit(),
-      "machine": machine.machine(),
-      "versions": machine.versions(),
-      "figures": rows,
-    }
-    Path(_JSON.value).write_text(json.dumps(report, indent=1) + "\n")
   refused = [r for r in rows if "refused" in r and r["form"] == "pallas_tpu"]
   if refused:
     print(f"{len(refused)} kernels do not compile: {refused}", file=sys.stderr)
   return 1 if refused else 0
 
 
-def _measure(command: str) -> list[dict[str, Any]]:
+def _measure(command: str) -> Iterable[dict[str, Any]]:
   # Imported here: one benchmark must not pay for another's imports.
   if command == "rounds":
     from asi_evolve_jax.supervisor.benchmark import bench_rounds
@@ -134,7 +138,7 @@ def _measure(command: str) -> list[dict[str, Any]]:
   return bench_train(_MIXERS.value, _STEPS.value)
 
 
-def _kernels() -> list[dict[str, Any]]:
+def _kernels() -> Iterable[dict[str, Any]]:
   on = _ON.value
   if on is not None and on.startswith("tpu"):
     from pallas_kernels.benchmarks import tpu
@@ -147,7 +151,7 @@ def _kernels() -> list[dict[str, Any]]:
       jobs = list(tpu.xla_jobs())
     else:
       jobs = list(tpu.jobs(_FORMS.value, full=on == "tpu"))
-    return list(track(tpu.run(jobs), total=len(jobs)))
+    return track(tpu.run(jobs), total=len(jobs))
   import jax
 
   from pallas_kernels.benchmarks import timing
