@@ -113,7 +113,9 @@ class Facts:
   def _holds(self, number: Number) -> bool:
     # Words can say the sign of a number that is printed without.
     signs = {"": ("", "+", "-"), "-": ("-",), "+": ("+", "")}[number.sign]
-    low, high = number.size - number.half_unit, number.size + number.half_unit
+    size, half_unit = number.size, number.half_unit
+    # Sums round to 28 digits: a longer number must still quote itself.
+    low, high = min(size, size - half_unit), max(size, size + half_unit)
     for sign in signs:
       sizes = self._sizes.get((number.percent, sign), ())
       place = bisect.bisect_left(sizes, low)

@@ -53,7 +53,9 @@ def test_chunked_flops_are_those_of_the_products(operator, decay, time, chunk):
   g = {"none": None, "scalar": k[..., 0], "vector": k}[decay]
   function, cost, tokens = OPERATORS[operator]
   trace = jax.make_jaxpr(
-    lambda k, v, g: function(*tokens(k, v), g, chunk_size=chunk)
+    lambda k, v, g: function(
+      *tokens(k, v), g, chunk_size=chunk, implementation="xla"
+    )
   )
   counted = cost.forward_cost(
     time=time, decay_kind=decay, chunk_size=chunk, **SIZES
