@@ -5,6 +5,7 @@ import pathlib
 import random
 import sys
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -128,6 +129,7 @@ def _context(seed):
   )
 
 
+@pytest.mark.slow
 def test_no_reply_crashes_the_role_and_each_is_recorded():
   seen = set()
   with GeminiServer(reply("")) as server:
