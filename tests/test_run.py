@@ -160,6 +160,7 @@ def test_the_first_ctrl_c_stops_cleanly_and_the_command_resumes(tmp_path):
   assert done <= set(_complete(tmp_path).results)
 
 
+@pytest.mark.slow
 def test_two_supervisors_on_one_run_do_no_harm(tmp_path):
   first, second = _start(tmp_path), _start(tmp_path)
   codes = [_finish(p)[0] for p in (first, second)]

@@ -70,6 +70,7 @@ def _triples(lines):
   return zip(lines, lines[1:], lines[2:], strict=False)
 
 
+@pytest.mark.slow
 def test_every_step_from_a_published_mixer_is_a_program_of_its_own():
   genomes = {}
   for genome in landmarks():

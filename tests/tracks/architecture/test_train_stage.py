@@ -343,6 +343,7 @@ def test_a_leak_that_training_opens_is_refused(options, folders, tmp_path):
   assert reply.status == "ok", reply.error
 
 
+@pytest.mark.slow
 def test_the_grid_chooses_one_rate_for_all_seeds_on_development_text(
   options, folders, payload, tmp_path
 ):
