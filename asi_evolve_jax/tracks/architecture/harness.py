@@ -10,10 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from asi_evolve_jax.evaluation import cost
 from asi_evolve_jax.evaluation.stages import StageRequest
 from asi_evolve_jax.models.language_model import LanguageModel, LMConfig
-from asi_evolve_jax.models.sizes import flops_per_token
 from asi_evolve_jax.programs import artifact
 from asi_evolve_jax.tracks.architecture import contract
 from asi_evolve_jax.tracks.architecture.options import StageOptions
@@ -55,22 +53,6 @@ def make_trainer(
     time=run.time,
   )
   return trainer, config
-
-
-def forward_flops(payload: bytes, options: StageOptions) -> float:
-  """Returns the model's FLOPs a token, forward, without compiling it.
-
-  Raises:
-    ArtifactError: if it is none, or not what it says it is.
-  """
-  mixer = artifact.load(payload)
-  run = options.run
-  module = mixer.functions[f"apply.{run.time}"].module
-  return flops_per_token(
-    contract.model_config(options, mixer.header.parameter_count),
-    cost.cost(module).flops,
-    run.batch * run.time,
-  )
 
 
 def open_text(request: StageRequest) -> corpus.Corpus:

@@ -41,7 +41,7 @@ def run(request: StageRequest) -> StageReply:
   steps *= options.run.steps + sum(suites.tasks(options).values())
   if options.run.flops:
     # Forward once, and backward twice as much.
-    per_token = 3.0 * harness.forward_flops(request.payload, options)
+    per_token = 3.0 * request.facts["flops_per_token"]
     if per_token * tokens * steps > options.run.flops:
       return StageReply(
         status="rejected",

@@ -312,13 +312,15 @@ def test_divergence_is_a_failure_with_the_reason(options, folders, tmp_path):
 def test_who_needs_more_flops_than_the_rung_has_is_rejected_untrained(
   options, folders, payload, tmp_path
 ):
+  facts = {"flops_per_token": 1e3}
   reply = train.run(_request(payload, options, folders, tmp_path, seeds=(0,)))
-  spent = 3 * harness.forward_flops(payload, options) * reply.cost["tokens"]
+  spent = 3 * facts["flops_per_token"] * reply.cost["tokens"]
   for share, status in ((1.0, "ok"), (0.999, "rejected")):
     limited = dataclasses.replace(
       options, run=dataclasses.replace(options.run, flops=share * spent)
     )
-    reply = train.run(_request(payload, limited, folders, tmp_path, seeds=(0,)))
+    request = _request(payload, limited, folders, tmp_path, seeds=(0,))
+    reply = train.run(dataclasses.replace(request, facts=facts))
     assert reply.status == status
   assert reply.gate == train.FLOPS_GATE
   assert "FLOPs" in reply.error
