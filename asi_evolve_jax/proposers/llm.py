@@ -193,28 +193,21 @@ class _Session:
     """
     briefing = _briefing(self.context)
     pieces = prompting.material(self.context, briefing)
-    while True:
-      text = self._room.fit(pieces, ask.task)
-      completion = self._complete(
-        Prompt(
-          role=ROLE,
-          purpose=ask.purpose,
-          about=briefing.about,
-          system=self._system,
-          text=f"{text}\n\n{ask.task}{ask.after}",
-          schema=ask.schema,
-          model=self._name,
-        )
-      )
-      if completion.status == port.TOO_LONG and self._room.shrink(
-        pieces, ask.task
-      ):
-        continue
-      if completion.status in (port.OK, port.CUT, port.INVALID):
-        return completion
-      raise Exhausted(
-        f"{self._name}: {completion.status}: {completion.error or 'no reason'}"
-      )
+    prompt = Prompt(
+      role=ROLE,
+      purpose=ask.purpose,
+      about=briefing.about,
+      system=self._system,
+      text=ask.task,
+      schema=ask.schema,
+      model=self._name,
+    )
+    completion = self._room.ask(self._complete, prompt, pieces, ask.after)
+    if completion.status in (port.OK, port.CUT, port.INVALID):
+      return completion
+    raise Exhausted(
+      f"{self._name}: {completion.status}: {completion.error or 'no reason'}"
+    )
 
   def judge(self, text: str) -> Completion:
     """Returns a verdict on novelty, whatever its status."""

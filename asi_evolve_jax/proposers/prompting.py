@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from asi_evolve_jax.llm import port
 from asi_evolve_jax.llm.client import CHARS_PER_TOKEN
-from asi_evolve_jax.llm.port import Completion
+from asi_evolve_jax.llm.port import Completion, Prompt
 from asi_evolve_jax.proposers.base import Briefing, Context, Story
 from asi_evolve_jax.settings import SettingsError
 
@@ -108,16 +109,35 @@ class Room:
     """
     self._chars = int(_SHARE * context_tokens * CHARS_PER_TOKEN)
 
-  def fit(self, pieces: Sequence[Piece], task: str) -> str:
-    """Returns the pieces that fit beside `task`, joined."""
-    return fit(pieces, self._chars - len(task))
+  def ask(
+    self,
+    complete: Callable[[Prompt], Completion],
+    prompt: Prompt,
+    pieces: Sequence[Piece],
+    after: str = "",
+  ) -> Completion:
+    """Asks about as many pieces as fit, and about fewer if it was too long.
 
-  def shrink(self, pieces: Sequence[Piece], task: str) -> bool:
-    """Halves what was sent; returns whether less is sent from now on."""
-    sent = self.fit(pieces, task)
-    # There may have been room for more than there was.
-    self._chars = min(self._chars, len(sent) + len(task)) // 2
-    return len(self.fit(pieces, task)) < len(sent)
+    Args:
+      complete: of a Model.
+      prompt: its text is the task alone.
+      pieces: what stands before the task.
+      after: what follows the task.
+    """
+    task = prompt.text
+    while True:
+      sent = self._fit(pieces, task)
+      text = f"{sent}\n\n{task}{after}"
+      completion = complete(dataclasses.replace(prompt, text=text))
+      if completion.status != port.TOO_LONG:
+        return completion
+      # There may have been room for more than there was.
+      self._chars = min(self._chars, len(sent) + len(task)) // 2
+      if len(self._fit(pieces, task)) >= len(sent):
+        return completion
+
+  def _fit(self, pieces: Sequence[Piece], task: str) -> str:
+    return fit(pieces, self._chars - len(task))
 
 
 def returned(

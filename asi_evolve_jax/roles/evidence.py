@@ -19,6 +19,7 @@ from asi_evolve_jax.proposers.prompting import Piece
 from asi_evolve_jax.records import Records, View
 from asi_evolve_jax.records.schema import OK, Analysis, Proposal, Result
 from asi_evolve_jax.roles.effects import changed_features
+from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import MINIMIZE, Track
 
 _POINTS = 9  # of a curve that are shown
@@ -70,6 +71,11 @@ class Evidence:
   def text(self) -> str:
     """All of it."""
     return "\n\n".join(piece.text for piece in self.pieces)
+
+
+def context_tokens(settings: RunSettings) -> int:
+  """Returns the most tokens that a prompt about evidence may have."""
+  return min(settings.analyzer.context_tokens, settings.models.context_tokens)
 
 
 def gather(

@@ -15,7 +15,7 @@ from asi_evolve_jax.proposers import prompting
 from asi_evolve_jax.proposers.llm import JUDGE, PREFIX
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import OK, Analysis
-from asi_evolve_jax.roles.evidence import Evidence
+from asi_evolve_jax.roles.evidence import Evidence, context_tokens
 from asi_evolve_jax.settings import RunSettings
 
 MOST = 10  # of the scale, which begins at 0
@@ -37,9 +37,7 @@ class Judge:
   def __init__(self, model: Model, settings: RunSettings):
     self._model = model
     self._name = settings.judge.model or settings.models.names[0]
-    self._context_tokens = min(
-      settings.analyzer.context_tokens, settings.models.context_tokens
-    )
+    self._context_tokens = context_tokens(settings)
 
   def judge(self, about: str, evidence: Evidence) -> dict[str, Any]:
     """Returns what Analysis.judged holds.
@@ -50,16 +48,15 @@ class Judge:
     """
     task = prompting.template("marks", most=MOST)
     room = prompting.Room(self._context_tokens)
-    completion = self._model.complete(
-      Prompt(
-        role=JUDGE,
-        purpose="marks",
-        about=about,
-        text=f"{room.fit(evidence.pieces, task)}\n\n{task}",
-        schema=_SCHEMA,
-        model=self._name,
-      )
+    prompt = Prompt(
+      role=JUDGE,
+      purpose="marks",
+      about=about,
+      text=task,
+      schema=_SCHEMA,
+      model=self._name,
     )
+    completion = room.ask(self._model.complete, prompt, evidence.pieces)
     author = {"author": f"{PREFIX}{self._name}"}
     if completion.status != port.OK:
       return {**author, "status": completion.status, "why": completion.error}

@@ -16,7 +16,7 @@ from asi_evolve_jax.llm import port
 from asi_evolve_jax.llm.port import Completion, Model, Prompt
 from asi_evolve_jax.proposers import prompting
 from asi_evolve_jax.proposers.llm import PREFIX
-from asi_evolve_jax.roles.evidence import Evidence, Row
+from asi_evolve_jax.roles.evidence import Evidence, Row, context_tokens
 from asi_evolve_jax.roles.quotes import SMALL, Facts, quotes
 from asi_evolve_jax.settings import RunSettings
 
@@ -69,9 +69,7 @@ class Reporter:
     self._settings = settings.analyzer
     self._name = settings.analyzer.model or settings.models.names[0]
     self._system = prompting.system("analyst", settings.models.prompts)
-    self._context_tokens = min(
-      settings.analyzer.context_tokens, settings.models.context_tokens
-    )
+    self._context_tokens = context_tokens(settings)
 
   def report(self, about: str, evidence: Evidence) -> dict[str, Any]:
     """Returns what Analysis.report holds.
@@ -94,7 +92,18 @@ class Reporter:
     best: dict[str, Any] = {}
     status, why, after = UNUSABLE, "", ""
     for purpose in ("analyze", "analyze-again"):
-      completion = self._ask(purpose, about, evidence, room, task, after)
+      prompt = Prompt(
+        role=ROLE,
+        purpose=purpose,
+        about=about,
+        system=self._system,
+        text=task,
+        schema=SCHEMA,
+        model=self._name,
+      )
+      completion = room.ask(
+        self._model.complete, prompt, evidence.pieces, after
+      )
       if completion.status not in (port.OK, port.CUT, port.INVALID):
         status, why = completion.status, completion.error
         break
@@ -109,32 +118,6 @@ class Reporter:
         why = _complaint(best["misquotes"])
       after = prompting.returned("again", completion, why)
     return {**author, **(best or {"status": status, "why": why})}
-
-  def _ask(
-    self,
-    purpose: str,
-    about: str,
-    evidence: Evidence,
-    room: prompting.Room,
-    task: str,
-    after: str,
-  ) -> Completion:
-    while True:
-      completion = self._model.complete(
-        Prompt(
-          role=ROLE,
-          purpose=purpose,
-          about=about,
-          system=self._system,
-          text=f"{room.fit(evidence.pieces, task)}\n\n{task}{after}",
-          schema=SCHEMA,
-          model=self._name,
-        )
-      )
-      if completion.status != port.TOO_LONG or not room.shrink(
-        evidence.pieces, task
-      ):
-        return completion
 
 
 def read(completion: Completion, max_chars: int) -> dict[str, Any]:
