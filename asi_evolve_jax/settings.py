@@ -188,6 +188,9 @@ class JudgeSettings:
       )
 
 
+MINILM = "minilm"  # a value of config.cognition.embeddings
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CognitionSettings:
   """Which items of the Cognition Base a run may read.
@@ -198,8 +201,9 @@ class CognitionSettings:
   """
 
   exclude: tuple[str, ...] = ("paper-prior", "earlier-run")  # tags or ids
-  # An embedding model of config.llm (gemini or vertex) for the dense side of
-  # retrieval, e.g. gemini-embedding-001; "": hashed TF-IDF.
+  # The dense side of retrieval. "": hashed TF-IDF; "minilm": all-MiniLM-L6-v2
+  # on this machine; else an embedding model of config.llm (gemini or vertex),
+  # e.g. gemini-embedding-001.
   embeddings: str = ""
 
 

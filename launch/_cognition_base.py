@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 from absl import app, flags, logging
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +16,9 @@ import cognition
 from asi_evolve_jax.evaluation.statistics import bootstrap_interval
 from asi_evolve_jax.records import RecordError, StoreError
 from asi_evolve_jax.reporting.lift import lifts
+from asi_evolve_jax.roles.embedding import MiniLmWorker, minilm_wheel
 from asi_evolve_jax.roles.library import names_of, names_to_come
-from asi_evolve_jax.settings import SettingsError
+from asi_evolve_jax.settings import MINILM, SettingsError
 from asi_evolve_jax.supervisor.processes import EXIT_FAILED, EXIT_USAGE
 from asi_evolve_jax.supervisor.run import OpenRun, attach
 from asi_evolve_jax.supervisor.steering import view_of
@@ -23,6 +26,7 @@ from asi_evolve_jax.tracks import registry
 from cognition import ITEMS_DIR, CognitionError, Names, recall
 from cognition.add import Paper, candidates
 from cognition.item import Item
+from cognition.retrievers import Bm25, Embeddings, HashedTfidf, Retriever
 from launch import _words
 
 USAGE = """\
@@ -39,6 +43,9 @@ _ITEMS = flags.DEFINE_string("items", str(ITEMS_DIR), "Folder of the items.")
 _TRACK = flags.DEFINE_string("track", None, "Only items that serve this track.")
 _EXCLUDE = flags.DEFINE_list("exclude", [], "Tags and ids to leave out.")
 _HITS = flags.DEFINE_integer("k", 5, "query, recall: how many.")
+_EMBEDDINGS = flags.DEFINE_enum(
+  "embeddings", "", ["", MINILM], "recall: a model to compare besides."
+)
 _OUT = flags.DEFINE_string("out", ".", "add: folder for the candidates.")
 _RECORDS = flags.DEFINE_string(
   "records", "", "stats: URL of a run's records, to show measured lifts."
@@ -140,16 +147,37 @@ def _lint(words: list[str], console: Console) -> int:
   return EXIT_FAILED if problems else 0
 
 
+def _retrievers() -> dict[str, Callable[[], Sequence[Retriever]]]:
+  """Returns what `recall` compares."""
+  if _EMBEDDINGS.value != MINILM:
+    return recall.RETRIEVERS
+  embed = MiniLmWorker(minilm_wheel(print))
+  dense = functools.partial(Embeddings, embed.name, embed, {})
+  return {
+    **recall.RETRIEVERS,
+    MINILM: lambda: (dense(),),
+    f"bm25 and {MINILM}": lambda: (Bm25(), dense()),
+    f"fused and {MINILM}": lambda: (Bm25(), HashedTfidf(), dense()),
+  }
+
+
 def _recall(words: list[str], console: Console) -> int:
   if len(words) != 1:
     print(f"recall needs a file of queries.\n\n{USAGE}", file=sys.stderr)
     return EXIT_USAGE
   items, queries = _items(), recall.load_queries(words[0])
   tracks = sorted({query.track for query in queries})
-  table = Table("retriever", f"recall at {_HITS.value}", "95 %", *tracks)
-  for name, make in recall.RETRIEVERS.items():
-    values = recall.recalls(items, queries, _HITS.value, make())
+  table = Table(
+    *("retriever", f"recall at {_HITS.value}", "95 %", "over fused", "95 %"),
+    *tracks,
+  )
+  found = {
+    name: recall.recalls(items, queries, _HITS.value, make())
+    for name, make in _retrievers().items()
+  }
+  for name, values in found.items():
     interval = bootstrap_interval(values)
+    gain = bootstrap_interval(np.subtract(values, found["fused"]))
     parts = [
       [v for v, q in zip(values, queries, strict=True) if q.track == track]
       for track in tracks
@@ -158,10 +186,12 @@ def _recall(words: list[str], console: Console) -> int:
       name,
       f"{interval.mean:.3f}",
       f"{interval.low:.3f} to {interval.high:.3f}",
+      f"{gain.mean:+.3f}",
+      f"{gain.low:+.3f} to {gain.high:+.3f}",
       *(f"{sum(part) / len(part):.3f}" for part in parts),
     )
   counts = (str(sum(q.track == track for q in queries)) for track in tracks)
-  table.add_row("queries", str(len(queries)), "", *counts)
+  table.add_row("queries", str(len(queries)), "", "", "", *counts)
   console.print(table)
   return 0
 

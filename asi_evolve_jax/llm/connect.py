@@ -11,7 +11,7 @@ from asi_evolve_jax.llm.client import Book, Client
 from asi_evolve_jax.llm.embeddings import Embedder, GeminiEmbeddings
 from asi_evolve_jax.llm.openai_compatible import OpenAICompatible
 from asi_evolve_jax.llm.port import Provider
-from asi_evolve_jax.settings import RunSettings, SettingsError
+from asi_evolve_jax.settings import MINILM, RunSettings, SettingsError
 
 REPLAY = "replay:"
 _OPENAI = "openai:"
@@ -40,6 +40,8 @@ def check(settings: RunSettings) -> None:
       "replay:<URL of records> or none."
     )
   models, embeddings = settings.models, settings.cognition.embeddings
+  if embeddings == MINILM:
+    embeddings = ""  # no model of a provider's
   if embeddings and llm.startswith(_OPENAI):
     raise SettingsError(
       f"config.cognition.embeddings is {embeddings!r}, which gemini or vertex "
@@ -138,9 +140,9 @@ def embedder(
   secrets: Sequence[str],
   environ: Mapping[str, str] = os.environ,
 ) -> Embedder | None:
-  """Returns what config.cognition.embeddings names, or None.
+  """Returns the provider's model in config.cognition.embeddings, or None.
 
-  None: nothing is named, or `unusable` says why it cannot be called.
+  None: none is named, or `unusable` says why it cannot be called.
 
   Args:
     settings: of the run.
@@ -150,7 +152,8 @@ def embedder(
   """
   name = settings.cognition.embeddings
   if (
-    not (name and settings.researcher.knowledge)
+    name in ("", MINILM)
+    or not settings.researcher.knowledge
     or settings.llm not in _GOOGLE
     or unusable(settings, environ)
   ):

@@ -71,7 +71,7 @@ class GeminiEmbeddings:
         config=types.EmbedContentConfig(
           task_type="SEMANTIC_SIMILARITY",
           output_dimensionality=DIMENSIONS,
-          http_options=types.HttpOptions(timeout=max(1, int(1000 * timeout_s))),
+          http_options=gemini.http_options(timeout_s),
         ),
       )
       vectors = [found.values for found in response.embeddings or ()]

@@ -62,6 +62,13 @@ def make_client(
   )
 
 
+def http_options(timeout_s: float) -> Any:
+  """Returns the library's options of one call, which takes milliseconds."""
+  from google.genai import types
+
+  return types.HttpOptions(timeout=max(1, int(1000 * timeout_s)))
+
+
 @contextlib.contextmanager
 def told() -> Iterator[None]:
   """Turns whatever a call of the library raises into a ProviderError."""
@@ -154,7 +161,7 @@ class Gemini:
       thinking_config=None
       if thinking is None
       else types.ThinkingConfig(thinking_budget=thinking),
-      http_options=types.HttpOptions(timeout=max(1, int(1000 * timeout_s))),
+      http_options=http_options(timeout_s),
     )
 
 

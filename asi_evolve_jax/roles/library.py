@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from asi_evolve_jax.llm.embeddings import Embedder
 from asi_evolve_jax.programs.genome import feature
 from asi_evolve_jax.records import Records
 from asi_evolve_jax.records.schema import FAILED, REJECTED, TIMEOUT
+from asi_evolve_jax.roles.embedding import Embedder
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Track
 from cognition import Embeddings, HashedTfidf, Index, Names, lint, load_items

@@ -41,6 +41,7 @@ from asi_evolve_jax.roles import library, repair, seeding
 from asi_evolve_jax.roles.calls import CallBook
 from asi_evolve_jax.roles.contexts import Contexts
 from asi_evolve_jax.roles.credit import credits
+from asi_evolve_jax.roles.embedding import make_embedder
 from asi_evolve_jax.roles.repair import Rejections
 from asi_evolve_jax.search.fitness import sampled
 from asi_evolve_jax.search.registry import make_sampler
@@ -94,7 +95,7 @@ class Researcher:
     model = connect.connect(settings, connect.RESEARCHER, book, secret_values())
     self._team = make_team(settings, model)
     log.info("%s", announce(settings) or f"{self._team.name} proposes")
-    embed = connect.embedder(settings, book, secret_values())
+    embed = make_embedder(settings, book, secret_values())
     index = library.make_index(records, settings, track, items_dir, embed)
     self._contexts = Contexts(self.view, settings, track, index)
     # Naming a Program parses it: once, not at every look.

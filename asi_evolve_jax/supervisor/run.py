@@ -13,6 +13,7 @@ from asi_evolve_jax.proposers import registry as proposers
 from asi_evolve_jax.records import Records
 from asi_evolve_jax.records.schema import Run
 from asi_evolve_jax.roles import seeding
+from asi_evolve_jax.roles.embedding import prepare_embeddings
 from asi_evolve_jax.roles.verifier import check_reference, check_settings
 from asi_evolve_jax.search import registry as samplers
 from asi_evolve_jax.settings import (
@@ -86,12 +87,15 @@ def open_or_create(settings: RunSettings) -> OpenRun:
 
   Raises:
     SettingsError: if the run there was begun with another config (the message
-      shows the difference), or the track has no such reference baseline.
+      shows the difference), the track has no such reference baseline, or the
+      embedding model cannot be had.
   """
   run_dir = Path(settings.run_dir or f"runs/{settings.name}").resolve()
   track = registry.load(settings.track, settings.track_options)
   check_reference(settings, track)
   samplers.check(settings.sampler, track)
+  # Fetched once and with an error that people see, before any role wants it.
+  prepare_embeddings(settings)
   for folder in ("logs", "scratch", "cache", "report"):
     (run_dir / folder).mkdir(parents=True, exist_ok=True)
   records = Records.open(

