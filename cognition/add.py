@@ -10,7 +10,12 @@ compared it with the paper and dropped the tag.
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import io
+import pathlib
 import re
+import tarfile
+import zlib
 from collections.abc import Collection
 from typing import Any, Protocol
 
@@ -28,12 +33,13 @@ _ABSTRACT = (
   re.compile(r"\\begin\{abstract\}(?P<text>.+?)\\end\{abstract\}", re.DOTALL),
   re.compile(
     r"^(?:#+\s*)?abstract[.:\s-]*\n?(?P<text>.+?)"
-    r"(?=^\s*(?:#|(?:\d+\s*\.?\s*)?introduction\b|keywords))",
+    r"(?=^\s*(?:#|(?:\d+\s*\.?\s*)?introduction\b|keywords)|\Z)",
     re.DOTALL | re.IGNORECASE | re.MULTILINE,
   ),
 )
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 _MOST_SENTENCES = 6
+_MOST_BYTES = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +76,53 @@ class Paper:
       arxiv=arxiv.group(1) if arxiv else "",
       abstract=_first(_ABSTRACT, text),
     )
+
+
+def text_of(path: pathlib.Path) -> str:
+  """Returns the text of a paper's file.
+
+  Args:
+    path: UTF-8 text, or an arXiv source: one gzipped LaTeX file, or a tar
+      archive of several, of which the main one comes first.
+
+  Raises:
+    CognitionError: if there is no text in it, or more than 10 MB.
+    OSError: if it cannot be read.
+  """
+  data = path.read_bytes()
+  if data[:2] == b"\x1f\x8b":
+    try:
+      with gzip.open(io.BytesIO(data)) as file:
+        data = file.read(_MOST_BYTES + 1)
+    except (EOFError, zlib.error) as error:
+      raise CognitionError(
+        f"{path} is damaged ({error}): fetch it again."
+      ) from error
+  if len(data) <= _MOST_BYTES and tarfile.is_tarfile(io.BytesIO(data)):
+    data = _latex(data)
+  if len(data) > _MOST_BYTES:
+    raise CognitionError(
+      f"{path} holds over {_MOST_BYTES // 1_000_000} MB: give the text alone."
+    )
+  try:
+    return data.decode("utf-8")
+  except UnicodeDecodeError as error:
+    raise CognitionError(
+      f"{path} is no text ({error.reason}); extract it first, e.g. with "
+      "pdftotext."
+    ) from error
+
+
+def _latex(archive: bytes) -> bytes:
+  """Returns the LaTeX files in a tar archive, the main one first."""
+  found = []
+  with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+    for member in files:
+      file = files.extractfile(member) if member.isfile() else None
+      if file is not None and member.name.endswith(".tex"):
+        found.append(file.read())
+  found.sort(key=lambda text: b"\\documentclass" not in text)
+  return b"\n\n".join(found)
 
 
 class Writer(Protocol):
@@ -123,7 +176,7 @@ def candidates(
   paper: Paper,
   track: str,
   metrics: Collection[str],
-  writer: Writer | None = None,
+  writer: Writer,
 ) -> list[tuple[str, str]]:
   """Returns (id, file) of candidate items.
 
@@ -131,12 +184,12 @@ def candidates(
     paper: what to read.
     track: the research question that they shall serve.
     metrics: names that a signature may use.
-    writer: default: `Template`.
+    writer: e.g. `Template`.
 
   Raises:
     CognitionError: if the writer's text is no item.
   """
-  files = (writer or Template()).write(paper, track, metrics)
+  files = writer.write(paper, track, metrics)
   found: list[tuple[str, str]] = []
   for number, text in enumerate(files):
     name = _slug(paper.title) + (f"-{number + 1}" if number else "")

@@ -16,18 +16,20 @@ import cognition
 from asi_evolve_jax.evaluation.statistics import bootstrap_interval
 from asi_evolve_jax.records import RecordError, StoreError
 from asi_evolve_jax.reporting.lift import lifts
+from asi_evolve_jax.roles import errands
 from asi_evolve_jax.roles.embedding import MiniLmWorker, minilm_wheel
 from asi_evolve_jax.roles.library import names_of, names_to_come
+from asi_evolve_jax.roles.papers import PaperReader
 from asi_evolve_jax.settings import MINILM, SettingsError
 from asi_evolve_jax.supervisor.processes import EXIT_FAILED, EXIT_USAGE
 from asi_evolve_jax.supervisor.run import OpenRun, attach
 from asi_evolve_jax.supervisor.steering import view_of
 from asi_evolve_jax.tracks import registry
 from cognition import ITEMS_DIR, CognitionError, Names, recall
-from cognition.add import Paper, candidates
+from cognition.add import Paper, Template, Writer, candidates, text_of
 from cognition.item import Item
 from cognition.retrievers import Bm25, Embeddings, HashedTfidf, Retriever
-from launch import _words
+from launch import _errand, _words
 
 USAGE = """\
 python -m launch.cognition <command>
@@ -36,7 +38,9 @@ python -m launch.cognition <command>
   stats           what the base holds; with --records=URL what each was worth
   lint            items that name genes or metrics that exist nowhere
   recall FILE     how often held-out symptoms find their items
-  add PAPER       a candidate item from Markdown, LaTeX or text, for review
+  add PAPER       candidate items from Markdown, LaTeX, an arXiv source archive
+                  or text, for review: a model's (--llm, --model, --money), or
+                  without a key a form
 """
 
 _ITEMS = flags.DEFINE_string("items", str(ITEMS_DIR), "Folder of the items.")
@@ -68,7 +72,9 @@ def _main(argv: list[str]) -> int:
   except CognitionError as error:
     print(f"cognition: {error}", file=sys.stderr)
     return EXIT_USAGE
-  except (RecordError, StoreError, SettingsError, OSError) as error:
+  except (
+    *(RecordError, StoreError, SettingsError, errands.ErrandError, OSError),
+  ) as error:
     print(f"cognition: {error}", file=sys.stderr)
     return EXIT_FAILED
 
@@ -205,17 +211,22 @@ def _add(words: list[str], console: Console) -> int:
       file=sys.stderr,
     )
     return EXIT_USAGE
-  path = Path(words[0])
+  paper = Paper.read(text_of(Path(words[0])))
+  ledger, models = _errand.ledger(), _errand.models()
+  writer: Writer = Template()
+  todo = "fill in"
   try:
-    paper = Paper.read(path.read_text(encoding="utf-8"))
-  except UnicodeDecodeError as error:
-    raise CognitionError(
-      f"{path} is no text ({error.reason}); extract it first, e.g. with "
-      "pdftotext."
-    ) from error
+    model = errands.reach(_errand.LLM.value, models, ledger)
+  except SettingsError as error:
+    console.print(f"A form, and no model's reading: {error}", markup=False)
+  else:
+    writer, todo = PaperReader(model.complete, models, names), "correct"
   known = {item.id for item in cognition.load_items(_ITEMS.value)}
   metrics = {m for m in names[_TRACK.value].metrics if "/" not in m}
-  for name, text in candidates(paper, _TRACK.value, metrics):
+  found = candidates(paper, _TRACK.value, metrics, writer)
+  if ledger.calls:
+    console.print(ledger.bill())
+  for name, text in found:
     target = Path(_OUT.value) / f"{name}.md"
     if target.exists() or name in known:
       raise CognitionError(
@@ -224,7 +235,7 @@ def _add(words: list[str], console: Console) -> int:
       )
     target.write_text(text, encoding="utf-8")
     console.print(
-      f"{target}: fill in, check against the paper, move to {_ITEMS.value}, "
+      f"{target}: {todo}, check against the paper, move to {_ITEMS.value}, "
       "then `lint`",
       markup=False,
     )

@@ -127,8 +127,8 @@ class Room:
     task = prompt.text
     while True:
       sent = self._fit(pieces, task)
-      text = f"{sent}\n\n{task}{after}"
-      completion = complete(dataclasses.replace(prompt, text=text))
+      text = "\n\n".join(part for part in (sent, task) if part)
+      completion = complete(dataclasses.replace(prompt, text=text + after))
       if completion.status != port.TOO_LONG:
         return completion
       # There may have been room for more than there was.

@@ -1,9 +1,13 @@
 """Papers in several forms become candidates that lint holds back."""
 
+import gzip
+import io
+import tarfile
+
 import pytest
 
 from cognition import CognitionError, Names, lint
-from cognition.add import Paper, candidates
+from cognition.add import Paper, Template, candidates, text_of
 from cognition.item import parse_item
 
 MARKDOWN = """# Gates of the third kind
@@ -47,7 +51,7 @@ def test_title_and_abstract_are_found(text):
 
 def test_the_form_is_an_item_that_awaits_review():
   ((name, text),) = candidates(
-    Paper.read(MARKDOWN), "architecture", ("bits_per_byte",)
+    Paper.read(MARKDOWN), "architecture", ("bits_per_byte",), Template()
   )
   item = parse_item(text, name, "here")
   assert name == "gates-of-the-third-kind"
@@ -89,3 +93,38 @@ def test_what_is_no_item_and_what_is_no_text_is_refused():
     candidates(Paper.read(MARKDOWN), "architecture", (), Model())
   with pytest.raises(CognitionError, match="no text"):
     Paper.read("  \n ")
+
+
+def test_an_arxiv_source_is_its_latex_the_main_file_first(tmp_path):
+  packed = io.BytesIO()
+  with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+    for name, text in (
+      ("a/part.tex", "Part."),
+      ("b.sty", "x"),
+      ("m.tex", LATEX),
+    ):
+      member = tarfile.TarInfo(name)
+      member.size = len(text)
+      archive.addfile(member, io.BytesIO(text.encode()))
+  path = tmp_path / "2501.01234"
+  path.write_bytes(packed.getvalue())
+  assert text_of(path) == f"{LATEX}\n\nPart."
+  path.write_bytes(gzip.compress(LATEX.encode()))
+  assert text_of(path) == LATEX
+  path.write_text(PLAIN)
+  assert text_of(path) == PLAIN
+
+
+@pytest.mark.parametrize(
+  ("data", "why"),
+  [
+    (b"%PDF-1.7 \xff\xfe", "pdftotext"),
+    (gzip.compress(bytes(20_000_000)), "over 10 MB"),
+    (gzip.compress(b"text")[:-9], "damaged"),
+  ],
+)
+def test_a_file_that_is_no_paper_says_what_to_do(tmp_path, data, why):
+  path = tmp_path / "paper"
+  path.write_bytes(data)
+  with pytest.raises(CognitionError, match=why):
+    text_of(path)

@@ -10,6 +10,7 @@ import pytest
 
 from asi_evolve_jax.proposers import prompting, registry
 from asi_evolve_jax.roles import manager
+from asi_evolve_jax.roles.errands import ErrandError, Ledger
 from asi_evolve_jax.settings import ModelSettings, SettingsError
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "llm"))
@@ -17,6 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "llm"))
 import llm_kit
 from gemini_server import GeminiServer, error, reply
 
+MODELS = ModelSettings(names=(llm_kit.MODEL,))
 DRAFT = {
   "brief": "Sort faster.",
   "system": "You sort.",
@@ -27,9 +29,9 @@ DRAFT = {
 
 def _draft(*script):
   with GeminiServer(*script) as server:
-    ledger = manager.Ledger(0.5)
+    ledger = Ledger(0.5)
     model = llm_kit.client(server, ledger, tries=1)
-    texts = manager.draft(model, llm_kit.MODEL, "Sort $5 notes.", "Example.")
+    texts = manager.draft(model, MODELS, "Sort $5 notes.", "Example.")
   return texts, server, ledger
 
 
@@ -50,7 +52,7 @@ def test_a_draft_is_written_and_never_overwrites(tmp_path):
   ]
   assert (folder / "brief.md").read_text() == "Sort faster.\n"
   (folder / "brief.md").write_text("Mine.")
-  with pytest.raises(manager.ManagerError, match="never overwritten"):
+  with pytest.raises(ErrandError, match="never overwritten"):
     manager.write(texts, folder)
   assert (folder / "brief.md").read_text() == "Mine."
   # A run can be told to use them.
@@ -71,23 +73,21 @@ def test_a_draft_is_written_and_never_overwrites(tmp_path):
   ],
 )
 def test_without_a_draft_it_says_why(script, why):
-  with pytest.raises(manager.ManagerError, match=why):
+  with pytest.raises(ErrandError, match=why):
     _draft(*script)
 
 
 def test_nothing_is_spent_beyond_the_limit():
   with GeminiServer(reply(json.dumps(DRAFT))) as server:
-    model = llm_kit.client(server, manager.Ledger(1e-6), tries=1)
-    with pytest.raises(manager.ManagerError, match="over-budget"):
-      manager.draft(model, llm_kit.MODEL, "Sort.", "Example.")
+    model = llm_kit.client(server, Ledger(1e-6), tries=1)
+    with pytest.raises(ErrandError, match="over-budget"):
+      manager.draft(model, MODELS, "Sort.", "Example.")
   assert not server.requests
 
 
 def _from(path, folder, **models):
   settings = ModelSettings(**models)
-  return manager.draft_track(
-    path, folder, "gemini", settings, manager.Ledger(0.5)
-  )
+  return manager.draft_track(path, folder, "gemini", settings, Ledger(0.5))
 
 
 def test_without_a_key_it_says_what_to_set(tmp_path, monkeypatch):
@@ -109,7 +109,7 @@ def test_a_draft_that_is_there_is_not_paid_for_again(tmp_path, monkeypatch):
   task.write_text("Sort.")
   with GeminiServer(reply(json.dumps(DRAFT))) as server:
     files = _from(task, tmp_path / "out", base_url=server.url)
-    with pytest.raises(manager.ManagerError, match="never overwritten"):
+    with pytest.raises(ErrandError, match="never overwritten"):
       _from(task, tmp_path / "out", base_url=server.url)
   assert len(server.requests) == 1
   assert "sum of" in server.text(0)  # the brief of circle packing
