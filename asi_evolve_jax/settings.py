@@ -98,7 +98,7 @@ class ResearcherSettings:
 class ModelSettings:
   """Which language models are called, and how (asi_evolve_jax/llm)."""
 
-  names: tuple[str, ...] = ("gemini-3.5-flash",)
+  names: tuple[str, ...] = ("gemini-3.8-flash",)
   weights: tuple[float, ...] = ()  # one a model; (): all alike
   choice: str = "weights"  # weights; bandit: UCB on improvement per money
   base_url: str = ""  # instead of Google's; a gateway, a test

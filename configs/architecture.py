@@ -46,7 +46,7 @@ def get_config(variant: str = "cpu") -> ml_collections.ConfigDict:
   # replay:<URL of records> proposes what was proposed there.
   config.llm = "gemini"
   config.models = {
-    "names": ("gemini-3.5-flash",),
+    "names": ("gemini-3.8-flash",),
     "choice": "weights",
     "base_url": "",
     "parallel": 2,

@@ -39,7 +39,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   # replay:<URL of records> proposes what was proposed there.
   config.llm = "gemini"
   config.models = {
-    "names": ("gemini-3.5-flash",),
+    "names": ("gemini-3.8-flash",),
     "choice": "weights",
     "base_url": "",
     "parallel": 2,

@@ -10,7 +10,7 @@ from asi_evolve_jax.settings import (
 )
 
 KEY = "sk-loopback-4711-aaaa"
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 SCHEMA = {
   "type": "object",
   "properties": {

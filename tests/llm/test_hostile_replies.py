@@ -159,7 +159,7 @@ def test_no_reply_crashes_the_role_and_each_is_recorded():
       )
       team = make_team(run, model)
       draft = team.propose("llm", _context(seed), {})
-      assert draft.author in ("llm:gemini-3.5-flash", "symbolic")
+      assert draft.author in ("llm:gemini-3.8-flash", "symbolic")
       assert program_id(draft.source)
       draft.source.encode()
       draft.motivation.encode()

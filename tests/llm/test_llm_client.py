@@ -35,8 +35,8 @@ def test_a_reply_is_paid_for_and_written_down():
     "Try less decay.",
     MODEL,
   )
-  # 1.5 and 9 a million tokens, thoughts as output: llm/prices.json.
-  money = (100 * 1.5 + 25 * 9.0) / 1e6
+  # 1.5 and 7.5 a million tokens, thoughts as output: llm/prices.json.
+  money = (100 * 1.5 + 25 * 7.5) / 1e6
   assert done.usage["tokens"] == 125
   assert done.usage["money"] == pytest.approx(money)
   assert (call.role, call.purpose, call.about) == (

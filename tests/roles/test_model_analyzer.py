@@ -42,7 +42,7 @@ from gemini_server import GeminiServer, error, reply
 from loop_kit import Loop
 
 KEY = "sk-loopback-4711-cccc"
-AUTHOR = "llm:gemini-3.5-flash"
+AUTHOR = "llm:gemini-3.8-flash"
 ROW = re.compile(r"- (c\d): .*: ([+-][\d.]+), no interval")
 
 
@@ -133,7 +133,7 @@ def test_a_report_joins_the_symbolic_analysis(tmp_path):
   assert symbolic.report == {}
   assert (analysis.id, analysis.lessons) == (symbolic.id, symbolic.lessons)
   assert analysis.text.startswith(symbolic.text)
-  assert "## Read by gemini-3.5-flash" in analysis.text
+  assert "## Read by gemini-3.8-flash" in analysis.text
   # The whole evidence was read: figures, curve, source, difference, parent.
   text = server.text(0)
   for part in (

@@ -22,7 +22,7 @@ from gemini_server import GeminiServer, error, reply
 from loop_kit import Loop
 
 KEY = "sk-loopback-4711-bbbb"
-AUTHOR = "llm:gemini-3.5-flash"
+AUTHOR = "llm:gemini-3.8-flash"
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def test_a_program_is_written_measured_and_accounted_for(tmp_path):
   proposal = loop.candidates()[0]
   assert (proposal.author, proposal.operator) == (AUTHOR, "write")
   assert (proposal.name, proposal.genome) == ("a-new-one", None)
-  assert proposal.choice["model"] == "gemini-3.5-flash"
+  assert proposal.choice["model"] == "gemini-3.8-flash"
   assert proposal.cost["tokens"] == 125
   assert proposal.cost["calls"] == 1
   assert proposal.seen
@@ -342,7 +342,7 @@ def test_who_proposes_is_said_in_a_line(tmp_path, monkeypatch):
   with GeminiServer(error(500, "x")) as server:
     loop = _loop(tmp_path, server, "auto")
     said = registry.announce(loop.settings)
-    assert said == "language model: gemini-3.5-flash through gemini"
+    assert said == "language model: gemini-3.8-flash through gemini"
     monkeypatch.delenv("GEMINI_API_KEY")
     said = registry.announce(loop.settings)
     assert "no GEMINI_API_KEY in the environment" in said
