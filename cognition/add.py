@@ -192,7 +192,7 @@ def candidates(
   files = writer.write(paper, track, metrics)
   found: list[tuple[str, str]] = []
   for number, text in enumerate(files):
-    name = _slug(paper.title) + (f"-{number + 1}" if number else "")
+    name = slug(paper.title) + (f"-{number + 1}" if number else "")
     item = parse_item(text, name, f"candidate {name}")
     found.append((name, _unchecked(item)))
   return found
@@ -230,6 +230,7 @@ def _first(patterns: tuple[re.Pattern[str], ...], text: str) -> str:
   return ""
 
 
-def _slug(title: str) -> str:
+def slug(title: str) -> str:
+  """Returns the id of the first item of a paper with this title."""
   words = re.findall(r"[a-z0-9]+", title.lower())
   return "-".join(words[:6]) or "paper"

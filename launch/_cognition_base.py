@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from asi_evolve_jax.supervisor.run import OpenRun, attach
 from asi_evolve_jax.supervisor.steering import view_of
 from asi_evolve_jax.tracks import registry
 from cognition import ITEMS_DIR, CognitionError, Names, recall
-from cognition.add import Paper, Template, Writer, candidates, text_of
+from cognition.add import Paper, Template, Writer, candidates, slug, text_of
 from cognition.item import Item
 from cognition.retrievers import Bm25, Embeddings, HashedTfidf, Retriever
 from launch import _errand, _words
@@ -217,22 +217,16 @@ def _add(words: list[str], console: Console) -> int:
   todo = "fill in"
   try:
     model = errands.reach(_errand.LLM.value, models, ledger)
-  except SettingsError as error:
+  except errands.NobodyToAsk as error:
     console.print(f"A form, and no model's reading: {error}", markup=False)
   else:
     writer, todo = PaperReader(model.complete, models, names), "correct"
-  known = {item.id for item in cognition.load_items(_ITEMS.value)}
+  _targets([slug(paper.title)])  # before anything is paid for
   metrics = {m for m in names[_TRACK.value].metrics if "/" not in m}
-  found = candidates(paper, _TRACK.value, metrics, writer)
+  found = dict(candidates(paper, _TRACK.value, metrics, writer))
   if ledger.calls:
     console.print(ledger.bill())
-  for name, text in found:
-    target = Path(_OUT.value) / f"{name}.md"
-    if target.exists() or name in known:
-      raise CognitionError(
-        f"{name} exists already; move {target} away or rename the paper's "
-        "title."
-      )
+  for target, text in zip(_targets(found), found.values(), strict=True):
     target.write_text(text, encoding="utf-8")
     console.print(
       f"{target}: {todo}, check against the paper, move to {_ITEMS.value}, "
@@ -240,6 +234,23 @@ def _add(words: list[str], console: Console) -> int:
       markup=False,
     )
   return 0
+
+
+def _targets(names: Iterable[str]) -> list[Path]:
+  """Returns the files of new items.
+
+  Raises:
+    CognitionError: if there is one of them already.
+  """
+  known = {item.id for item in cognition.load_items(_ITEMS.value)}
+  found = [Path(_OUT.value) / f"{name}.md" for name in names]
+  for target in found:
+    if target.exists() or target.stem in known:
+      raise CognitionError(
+        f"{target.stem} exists already; move {target} away or rename the "
+        "paper's title."
+      )
+  return found
 
 
 _COMMANDS: dict[str, Callable[[list[str], Console], int]] = {

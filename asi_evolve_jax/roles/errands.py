@@ -24,6 +24,10 @@ class ErrandError(RuntimeError):
   """There is no answer; the text says why and what to do."""
 
 
+class NobodyToAsk(SettingsError):
+  """No model is named, or its credentials are not there."""
+
+
 class Ledger:
   """An llm.client.Book of a command that belongs to no run.
 
@@ -68,7 +72,8 @@ def reach(llm: str, models: ModelSettings, ledger: Ledger) -> Model:
     ledger: what may be spent, and then what was.
 
   Raises:
-    SettingsError: if nobody can be called.
+    NobodyToAsk: if nobody can be called.
+    SettingsError: if the settings are wrong.
   """
   settings = RunSettings(
     name="errand",
@@ -80,13 +85,13 @@ def reach(llm: str, models: ModelSettings, ledger: Ledger) -> Model:
   connect.check(settings)
   why = connect.unusable(settings)
   if why:
-    raise SettingsError(
+    raise NobodyToAsk(
       f"{why}: set it to a key (docs/models.md), or name a server that needs "
       "none, openai:<base URL>."
     )
   model = connect.connect(settings, connect.RESEARCHER, ledger, secret_values())
   if model is None:
-    raise SettingsError(f"{llm!r} answers nothing new: give gemini or vertex.")
+    raise NobodyToAsk(f"{llm!r} answers nothing new: give gemini or vertex.")
   return model
 
 

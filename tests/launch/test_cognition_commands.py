@@ -39,6 +39,7 @@ def test_add_writes_a_candidate_that_lint_holds_back(tmp_path):
   paper = tmp_path / "paper.md"
   paper.write_text("# New gates\n\n## Abstract\nWe open gates.\n\n## Intro\n")
   words = ("add", str(paper), "--track=architecture", f"--out={tmp_path}")
+  words += ("--llm=none",)  # whatever key is in the environment
   assert command(*words).returncode == 0
   assert "exists already" in command(*words).stderr
   paper.unlink()
