@@ -183,7 +183,7 @@ def _recall(words: list[str], console: Console) -> int:
   }
   for name, values in found.items():
     interval = bootstrap_interval(values)
-    gain = bootstrap_interval(np.subtract(values, found["fused"]))
+    gain = bootstrap_interval(np.subtract(values, found["fused"]).tolist())
     parts = [
       [v for v, q in zip(values, queries, strict=True) if q.track == track]
       for track in tracks
