@@ -90,6 +90,10 @@ def get_config(variant: str = "cpu") -> ml_collections.ConfigDict:
     "batch": 4,
     "knowledge": 4,
   }
+  config.cognition = {
+    "exclude": ("paper-prior", "earlier-run"),
+    "embeddings": "",  # or "minilm", or a model of config.llm
+  }
   config.sampler = {"name": "ucb1"}
   config.workers = {"count": 0, "memory_gb": 6.0, "sandbox": "auto"}
   if variant == "scale":

@@ -80,7 +80,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     },
   }
   config.researcher = {"proposer": "symbolic", "knowledge": 0}
-  config.cognition = {"exclude": ("paper-prior", "earlier-run")}
+  config.cognition = {
+    "exclude": ("paper-prior", "earlier-run"),
+    "embeddings": "",  # or "minilm", or a model of config.llm
+  }
   config.sampler = {
     "name": "ucb1",
     "pool": 50,

@@ -100,6 +100,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.researcher = {"proposer": "auto", "queue": 1, "knowledge": 4}
   # With a key a model reads what was measured, too; "symbolic": never.
   config.analyzer = {"kind": "llm"}
+  config.cognition = {
+    "exclude": ("paper-prior", "earlier-run"),
+    "embeddings": "",  # or "minilm", or a model of config.llm
+  }
   config.sampler = {"name": "ucb1"}
   config.workers = {"count": 0, "memory_gb": 6.0, "sandbox": "auto"}
   if variant == "smoke":
