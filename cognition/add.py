@@ -1,7 +1,7 @@
 """A paper becomes candidate items, for a person to review.
 
 A `Writer` turns a paper into items. The one here, `Template`, needs no model:
-it finds title, source and abstract, and leaves a form to fill in. What a
+it leaves a form to fill in, with the paper's title, source and abstract. What a
 language model writes goes the same way: it is read as an item, marked as
 unchecked and as a candidate, and `lint` refuses it until somebody has
 compared it with the paper and dropped the tag.
@@ -9,124 +9,30 @@ compared it with the paper and dropped the tag.
 
 from __future__ import annotations
 
-import dataclasses
-import gzip
-import io
 import pathlib
 import re
-import tarfile
-import zlib
 from collections.abc import Collection
 from typing import Any, Protocol
 
 import yaml
 
-from cognition.item import CognitionError, Item, parse_item
+from cognition.item import CognitionError, Item, load_items, parse_item
 from cognition.lint import CANDIDATE
+from cognition.paper import Paper
 
-_ARXIV = re.compile(r"\b(?:arxiv[:\s./]*(?:abs/|pdf/)?)?(\d{4}\.\d{4,5})", re.I)
-_TITLE = (
-  re.compile(r"\\title\*?(?:\[[^\]]*\])?\{(?P<text>[^{}]+)\}"),
-  re.compile(r"^#\s+(?P<text>.+)$", re.MULTILINE),
-)
-_ABSTRACT = (
-  re.compile(r"\\begin\{abstract\}(?P<text>.+?)\\end\{abstract\}", re.DOTALL),
-  re.compile(
-    r"^(?:#+\s*)?abstract[.:\s-]*\n?(?P<text>.+?)"
-    r"(?=^\s*(?:#|(?:\d+\s*\.?\s*)?introduction\b|keywords)|\Z)",
-    re.DOTALL | re.IGNORECASE | re.MULTILINE,
-  ),
-)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 _MOST_SENTENCES = 6
-_MOST_BYTES = 10_000_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Paper:
-  """A paper's text: Markdown, LaTeX or what a PDF gave.
-
-  Attributes:
-    text: all of it.
-    title, arxiv, abstract: found in it; "" where there is none.
-  """
-
-  text: str
-  title: str
-  arxiv: str
-  abstract: str
-
-  @classmethod
-  def read(cls, text: str) -> Paper:
-    """Finds title, arXiv number and abstract in `text`.
-
-    Raises:
-      CognitionError: if there is no text.
-    """
-    if not text.strip():
-      raise CognitionError(
-        "the paper holds no text; give Markdown, LaTeX or extracted text."
-      )
-    lines = (line.strip() for line in text.splitlines())
-    first = next(line for line in lines if line)
-    arxiv = _ARXIV.search(text)
-    return cls(
-      text=text,
-      title=_first(_TITLE, text) or first.lstrip("# ")[:120],
-      arxiv=arxiv.group(1) if arxiv else "",
-      abstract=_first(_ABSTRACT, text),
-    )
-
-
-def text_of(path: pathlib.Path) -> str:
-  """Returns the text of a paper's file.
-
-  Args:
-    path: UTF-8 text, or an arXiv source: one gzipped LaTeX file, or a tar
-      archive of several, of which the main one comes first.
-
-  Raises:
-    CognitionError: if there is no text in it, or more than 10 MB.
-    OSError: if it cannot be read.
-  """
-  data = path.read_bytes()
-  if data[:2] == b"\x1f\x8b":
-    try:
-      with gzip.open(io.BytesIO(data)) as file:
-        data = file.read(_MOST_BYTES + 1)
-    except (EOFError, zlib.error) as error:
-      raise CognitionError(
-        f"{path} is damaged ({error}): fetch it again."
-      ) from error
-  if len(data) <= _MOST_BYTES and tarfile.is_tarfile(io.BytesIO(data)):
-    data = _latex(data)
-  if len(data) > _MOST_BYTES:
-    raise CognitionError(
-      f"{path} holds over {_MOST_BYTES // 1_000_000} MB: give the text alone."
-    )
-  try:
-    return data.decode("utf-8")
-  except UnicodeDecodeError as error:
-    raise CognitionError(
-      f"{path} is no text ({error.reason}); extract it first, e.g. with "
-      "pdftotext."
-    ) from error
-
-
-def _latex(archive: bytes) -> bytes:
-  """Returns the LaTeX files in a tar archive, the main one first."""
-  found = []
-  with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-    for member in files:
-      file = files.extractfile(member) if member.isfile() else None
-      if file is not None and member.name.endswith(".tex"):
-        found.append(file.read())
-  found.sort(key=lambda text: b"\\documentclass" not in text)
-  return b"\n\n".join(found)
 
 
 class Writer(Protocol):
-  """What turns a paper into items: a form, a language model."""
+  """What turns a paper into items: a form, a language model.
+
+  Attributes:
+    most: items that it may write.
+  """
+
+  @property
+  def most(self) -> int: ...
 
   def write(
     self, paper: Paper, track: str, metrics: Collection[str]
@@ -147,6 +53,8 @@ class Template:
   The sentences of the abstract stand in it as claims, each marked as the
   paper's words: a reviewer says them anew or drops them.
   """
+
+  most = 1
 
   def write(
     self, paper: Paper, track: str, metrics: Collection[str]
@@ -190,11 +98,45 @@ def candidates(
     CognitionError: if the writer's text is no item.
   """
   files = writer.write(paper, track, metrics)
-  found: list[tuple[str, str]] = []
-  for number, text in enumerate(files):
-    name = slug(paper.title) + (f"-{number + 1}" if number else "")
-    item = parse_item(text, name, f"candidate {name}")
-    found.append((name, _unchecked(item)))
+  return [
+    (name, _unchecked(parse_item(text, name, f"candidate {name}")))
+    for name, text in zip(ids(paper, len(files)), files, strict=True)
+  ]
+
+
+def ids(paper: Paper, count: int) -> list[str]:
+  """Returns the ids of the first `count` items of a paper."""
+  words = re.findall(r"[a-z0-9]+", paper.title.lower())
+  name = "-".join(words[:6]) or "paper"
+  return [name, *(f"{name}-{i}" for i in range(2, count + 1))][:count]
+
+
+def targets(
+  paper: Paper, count: int, folder: pathlib.Path, items: pathlib.Path
+) -> dict[str, pathlib.Path]:
+  """Returns id -> file for the first `count` items of a paper.
+
+  Args:
+    paper: what they are of.
+    count: how many there may be.
+    folder: for the files.
+    items: folder of the base that they are meant for.
+
+  Raises:
+    CognitionError: if one of the files or ids is taken.
+  """
+  found = {name: folder / f"{name}.md" for name in ids(paper, count)}
+  known = {item.id for item in load_items(items)}
+  for name, path in found.items():
+    if path.exists():
+      raise CognitionError(
+        f"{path} exists already: move it away or give another --out."
+      )
+    if name in known:
+      raise CognitionError(
+        f"an item {name} exists already in {items}: rename it there or change "
+        "the paper's title."
+      )
   return found
 
 
@@ -220,17 +162,3 @@ def _unchecked(item: Item) -> str:
   return render(
     {k: v for k, v in front.items() if v not in ([], {})}, item.text
   )
-
-
-def _first(patterns: tuple[re.Pattern[str], ...], text: str) -> str:
-  for pattern in patterns:
-    found = pattern.search(text)
-    if found:
-      return found.group("text").strip()
-  return ""
-
-
-def slug(title: str) -> str:
-  """Returns the id of the first item of a paper with this title."""
-  words = re.findall(r"[a-z0-9]+", title.lower())
-  return "-".join(words[:6]) or "paper"

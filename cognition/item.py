@@ -33,9 +33,10 @@ from typing import Any
 import yaml
 
 ITEMS_DIR = pathlib.Path(__file__).parent / "items"
+# An arXiv number, with or without a version behind it.
+ARXIV = re.compile(r"(?<!\d)\d{4}\.\d{4,5}(?!\d)")
 
 _FEATURE = re.compile(r"[a-z][a-z0-9_]*=[^\s=]+")
-_ARXIV = re.compile(r"\b\d{4}\.\d{4,5}\b")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -93,7 +94,7 @@ class Item:
 
   def papers(self) -> tuple[str, ...]:
     """Returns the arXiv numbers of its source."""
-    return tuple(_ARXIV.findall(self.source))
+    return tuple(ARXIV.findall(self.source))
 
   def document(self) -> str:
     """Returns the text that retrieval matches.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,9 @@ from asi_evolve_jax.supervisor.run import OpenRun, attach
 from asi_evolve_jax.supervisor.steering import view_of
 from asi_evolve_jax.tracks import registry
 from cognition import ITEMS_DIR, CognitionError, Names, recall
-from cognition.add import Paper, Template, Writer, candidates, slug, text_of
+from cognition.add import Template, Writer, candidates, targets
 from cognition.item import Item
+from cognition.paper import Paper, text_of
 from cognition.retrievers import Bm25, Embeddings, HashedTfidf, Retriever
 from launch import _errand, _words
 
@@ -212,45 +213,31 @@ def _add(words: list[str], console: Console) -> int:
     )
     return EXIT_USAGE
   paper = Paper.read(text_of(Path(words[0])))
-  ledger, models = _errand.ledger(), _errand.models()
+  models, folder = _errand.models(), Path(_OUT.value)
+  metrics = {m for m in names[_TRACK.value].metrics if "/" not in m}
   writer: Writer = Template()
   todo = "fill in"
-  try:
-    model = errands.reach(_errand.LLM.value, models, ledger)
-  except errands.NobodyToAsk as error:
-    console.print(f"A form, and no model's reading: {error}", markup=False)
-  else:
-    writer, todo = PaperReader(model.complete, models, names), "correct"
-  _targets([slug(paper.title)])  # before anything is paid for
-  metrics = {m for m in names[_TRACK.value].metrics if "/" not in m}
-  found = dict(candidates(paper, _TRACK.value, metrics, writer))
-  if ledger.calls:
-    console.print(ledger.bill())
-  for target, text in zip(_targets(found), found.values(), strict=True):
-    target.write_text(text, encoding="utf-8")
+  with _errand.ledger(folder) as ledger:
+    try:
+      model = errands.reach(_errand.LLM.value, models, ledger)
+    except errands.NobodyToAsk as error:
+      console.print(f"A form, and no model's reading: {error}", markup=False)
+    else:
+      writer, todo = PaperReader(model.complete, models, names), "correct"
+    # Before anything is paid for.
+    files = targets(paper, writer.most, folder, Path(_ITEMS.value))
+    errands.make_folder(folder)
+    found = candidates(paper, _TRACK.value, metrics, writer)
+  for name, text in found:
+    target = files[name]
+    with open(target, "x", encoding="utf-8") as file:
+      file.write(text)
     console.print(
       f"{target}: {todo}, check against the paper, move to {_ITEMS.value}, "
       "then `lint`",
       markup=False,
     )
   return 0
-
-
-def _targets(names: Iterable[str]) -> list[Path]:
-  """Returns the files of new items.
-
-  Raises:
-    CognitionError: if there is one of them already.
-  """
-  known = {item.id for item in cognition.load_items(_ITEMS.value)}
-  found = [Path(_OUT.value) / f"{name}.md" for name in names]
-  for target in found:
-    if target.exists() or target.stem in known:
-      raise CognitionError(
-        f"{target.stem} exists already; move {target} away or rename the "
-        "paper's title."
-      )
-  return found
 
 
 _COMMANDS: dict[str, Callable[[list[str], Console], int]] = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
 
 from absl import flags
 
-from asi_evolve_jax.roles.errands import Ledger
+from asi_evolve_jax.roles.errands import CALLS, Ledger
 from asi_evolve_jax.settings import ModelSettings
 
 LLM = flags.DEFINE_string(
@@ -25,6 +28,16 @@ def models() -> ModelSettings:
   return found
 
 
-def ledger() -> Ledger:
-  """Returns an empty Ledger with the limit that the flags say."""
-  return Ledger(_MONEY.value)
+@contextlib.contextmanager
+def ledger(folder: Path) -> Iterator[Ledger]:
+  """Yields an empty Ledger; prints its bill however the errand ends.
+
+  Args:
+    folder: for the file of the Calls; must be there at the first.
+  """
+  found = Ledger(_MONEY.value, folder / CALLS)
+  try:
+    yield found
+  finally:
+    if found.calls:
+      print(found.bill(), flush=True)

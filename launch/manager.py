@@ -28,11 +28,11 @@ def main(argv: list[str]) -> int:
     print(USAGE, file=sys.stderr)
     return EXIT_USAGE
   try:
-    models, ledger = _errand.models(), _errand.ledger()
-    folder = Path(_OUT.value)
-    files = manager.draft_track(
-      Path(argv[1]), folder, _errand.LLM.value, models, ledger
-    )
+    models, folder = _errand.models(), Path(_OUT.value)
+    with _errand.ledger(folder) as ledger:
+      files = manager.draft_track(
+        Path(argv[1]), folder, _errand.LLM.value, models, ledger
+      )
   except SettingsError as error:
     print(f"manager: {error}", file=sys.stderr)
     return EXIT_USAGE
@@ -42,8 +42,8 @@ def main(argv: list[str]) -> int:
   for file in files:
     print(file)
   print(
-    f"{ledger.bill()}. Read questions.md first; docs/adding_a_track.md says "
-    "what else a track needs."
+    "Read questions.md first; docs/adding_a_track.md says what else a track "
+    "needs."
   )
   return 0
 

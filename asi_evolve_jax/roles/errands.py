@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from asi_evolve_jax.evaluation.limits import secret_values
 from asi_evolve_jax.llm import connect, port
 from asi_evolve_jax.llm.port import Completion, Model, Prompt
 from asi_evolve_jax.proposers import prompting
+from asi_evolve_jax.records.codec import encode
 from asi_evolve_jax.records.schema import Call
 from asi_evolve_jax.settings import (
   ModelSettings,
@@ -17,6 +20,7 @@ from asi_evolve_jax.settings import (
   SettingsError,
 )
 
+CALLS = "calls.jsonl"
 _TURNS = 2
 
 
@@ -33,17 +37,27 @@ class Ledger:
 
   Args:
     money: that may be spent; 0: as much as it takes.
+    path: every Call is added to this file, a line of JSON each in the form
+      of a record; it is made with the first.
   """
 
-  def __init__(self, money: float):
+  def __init__(self, money: float, path: Path):
     self._money = money
+    self._path = path
     self.calls: dict[str, Call] = {}
 
   def record(self, call: Call) -> bool:
-    """See llm.client.Book."""
-    new = call.id not in self.calls
-    self.calls.setdefault(call.id, call)
-    return new
+    """See llm.client.Book.
+
+    Raises:
+      OSError: if the file cannot be written to.
+    """
+    if call.id in self.calls:
+      return False
+    self.calls[call.id] = call
+    with open(self._path, "ab") as file:
+      file.write(encode(call) + b"\n")
+    return True
 
   def find(self, call_id: str) -> Call | None:
     """See llm.client.Book."""
@@ -58,9 +72,26 @@ class Ledger:
     return sum(call.usage.get(name, 0.0) for call in self.calls.values())
 
   def bill(self) -> str:
-    """Returns what all calls took, in words."""
+    """Returns what all calls took, and where they are, in words."""
     tokens, money = self.spent("tokens"), self.spent("money")
-    return f"{tokens:.0f} tokens, {money:.4f} in money"
+    return f"{tokens:.0f} tokens, {money:.4f} in money; see {self._path}"
+
+
+def make_folder(folder: Path) -> None:
+  """Makes the folder of an errand's files, before anything is paid for.
+
+  Raises:
+    ErrandError: if nothing can be written there.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    raise ErrandError(
+      f"nothing can be written to {folder} ({error.strerror}): give another "
+      "--out."
+    ) from error
 
 
 def reach(llm: str, models: ModelSettings, ledger: Ledger) -> Model:

@@ -43,7 +43,8 @@ def draft_track(
 
   Raises:
     SettingsError: if nobody can be called, or there is no description.
-    ErrandError: if there is no draft, or a file of one already.
+    ErrandError: if there is no draft, or a file of one already, or `folder`
+      cannot be written to.
     OSError, UnicodeDecodeError: if a file cannot be read or written.
   """
   task = path.read_text(encoding="utf-8").strip()
@@ -51,6 +52,7 @@ def draft_track(
     raise SettingsError(f"{path} is empty: describe the task there.")
   _targets(folder)  # before anything is paid for
   model = errands.reach(llm, models, ledger)
+  errands.make_folder(folder)
   example = registry.load(_EXAMPLE, {}).brief
   return write(draft(model, models, task, example), folder)
 
@@ -86,14 +88,13 @@ def draft(
 
 
 def write(texts: Mapping[str, str], folder: Path) -> list[Path]:
-  """Writes a draft into `folder`, which is made; returns the files.
+  """Writes a draft into `folder`; returns the files.
 
   Raises:
     ErrandError: if one of them is there already.
     OSError: if `folder` cannot be written to.
   """
   files = _targets(folder)
-  folder.mkdir(parents=True, exist_ok=True)
   for field, path in files.items():
     with open(path, "x", encoding="utf-8") as file:
       file.write(f"{texts[field]}\n")

@@ -1,9 +1,9 @@
 """A language model turns a paper into candidate items, for a person to review.
 
 What it writes is held against the paper: sentences that are copied and names
-that do not exist go back, and so do numbers that the paper does not hold. Of
-the second reply only copies are refused; a number that is still nowhere in the
-paper is marked, and `lint` names the rest.
+that do not exist go back, and so do numbers that the paper does not hold, and a
+source that is another paper's. Of the second reply only copies are refused; a
+number that is still nowhere in the paper is marked, and `lint` names the rest.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 from asi_evolve_jax.llm.port import Completion, Prompt
 from asi_evolve_jax.proposers import prompting
 from asi_evolve_jax.roles import errands
-from asi_evolve_jax.roles.quotes import Facts
+from asi_evolve_jax.roles.printed import PaperFacts
 from asi_evolve_jax.settings import ModelSettings
 from cognition import CognitionError, Names, lint
-from cognition.add import Paper, render
-from cognition.item import Item, parse_item
+from cognition.add import render
+from cognition.item import ARXIV, Item, parse_item
 from cognition.lint import CANDIDATE
+from cognition.paper import Paper
 
 ROLE = "cognition"
 _MOST_ITEMS = 6
@@ -63,6 +64,8 @@ SCHEMA = {
 
 class PaperReader:
   """A cognition.add.Writer."""
+
+  most = _MOST_ITEMS
 
   def __init__(
     self,
@@ -120,7 +123,10 @@ class _Reading:
   def __init__(self, paper: Paper, track: str, names: Mapping[str, Names]):
     self._track = track
     self._names = names
-    self._facts = Facts(paper.text)
+    self._features = frozenset(names[track].features)
+    self._facts = PaperFacts(paper.text)
+    # Without a number of its own, any that it holds may be its own.
+    self._arxiv = {paper.arxiv} if paper.arxiv else set(_numbers(paper.text))
     self._runs = set(_runs(paper.text))
     self._again = False
 
@@ -145,38 +151,53 @@ class _Reading:
 
   def file(self, said: Mapping[str, Any]) -> str:
     """Returns an item's file, numbers marked that the paper does not hold."""
+    source = _line(said["source"])
     front: dict[str, Any] = {
-      "title": _line(said["title"]),
+      "title": self._marked(_line(said["title"])),
       "track": self._track,
-      "source": _line(said["source"]),
+      "source": _mark(source, self._foreign(source)),
       "checked": False,
-      "applies": _line(said["applies"]),
+      "applies": self._marked(_line(said["applies"])),
       "signature": {
-        _line(entry["metric"]): _line(entry["expected"])
+        _line(entry["metric"]): self._marked(_line(entry["expected"]))
         for entry in said["signature"]
       },
     }
     for name in _LISTS:
       front[name] = [_line(text) for text in said[name] if text.strip()]
-    for name in ("claims", "effects"):
+    for name in ("claims", "triggers", "effects"):
       front[name] = [self._marked(text) for text in front[name]]
     kept = {k: v for k, v in front.items() if v not in ([], {})}
     return render(kept, self._marked(said["text"].strip()))
 
   def _marked(self, text: str) -> str:
-    wrong = self._facts.misquotes(text)
-    return f"{_MARK} ({', '.join(wrong)}): {text}" if wrong else text
+    return _mark(text, self._misquotes(text))
+
+  def _misquotes(self, text: str) -> list[str]:
+    words = (
+      w for w in text.split() if w.strip("`.,;:()") not in self._features
+    )
+    return self._facts.misquotes(" ".join(words))
+
+  def _foreign(self, source: str) -> list[str]:
+    """Returns the arXiv numbers in `source` that are not the paper's."""
+    return [n for n in _numbers(source) if n not in self._arxiv]
 
   def _copies(self, said: Mapping[str, Any]) -> list[str]:
-    texts = [said["applies"], said["text"], *said["claims"], *said["effects"]]
+    texts = _said(said)
     copied = (run for text in texts for run in _runs(text) if run in self._runs)
     first = next(copied, None)
     return [f"copied from the paper, say it anew: {first!r}"] if first else []
 
   def _doubts(self, said: Mapping[str, Any], item: Item) -> list[str]:
-    texts = (*said["claims"], *said["effects"], said["text"])
-    wrong = self._facts.misquotes("\n".join(texts))
-    found = [f"{number} stands nowhere in the paper" for number in wrong]
+    wrong = [number for text in _said(said) for number in self._misquotes(text)]
+    found = [
+      f"{number} stands nowhere in the paper" for number in dict.fromkeys(wrong)
+    ]
+    found += [
+      f"arXiv {number} in its source is not this paper's number"
+      for number in self._foreign(said["source"])
+    ]
     found += [
       problem.text
       for problem in lint([item], self._names)
@@ -199,6 +220,25 @@ def pieces(text: str) -> Iterable[prompting.Piece]:
       rank, part = rank + 1, []
     part.append(paragraph)
   yield prompting.Piece(rank, "\n\n".join(part))
+
+
+def _said(said: Mapping[str, Any]) -> list[str]:
+  """Returns what an item says of the paper in its own words."""
+  return [
+    *(said[name] for name in ("title", "applies", "text")),
+    *(
+      text for name in ("claims", "triggers", "effects") for text in said[name]
+    ),
+    *(entry["expected"] for entry in said["signature"]),
+  ]
+
+
+def _mark(text: str, wrong: Sequence[str]) -> str:
+  return f"{_MARK} ({', '.join(wrong)}): {text}" if wrong else text
+
+
+def _numbers(text: str) -> list[str]:
+  return ARXIV.findall(text)
 
 
 def _runs(text: str) -> Iterable[str]:

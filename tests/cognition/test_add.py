@@ -1,14 +1,11 @@
-"""Papers in several forms become candidates that lint holds back."""
-
-import gzip
-import io
-import tarfile
+"""Papers become candidates that lint holds back."""
 
 import pytest
 
 from cognition import CognitionError, Names, lint
-from cognition.add import Paper, Template, candidates, text_of
+from cognition.add import Template, candidates, ids, targets
 from cognition.item import parse_item
+from cognition.paper import Paper
 
 MARKDOWN = """# Gates of the third kind
 
@@ -22,31 +19,6 @@ We open gates. They stay open, and: loss falls by 3 %.
 
 Long text.
 """
-LATEX = r"""\documentclass{article}
-\title[short]{Gates of the third kind}
-\begin{document}
-\begin{abstract} We open gates. They stay open. \end{abstract}
-\section{Introduction}
-"""
-PLAIN = """
-Gates of the third kind
-A. Person
-
-ABSTRACT
-We open gates. They stay open.
-
-1 Introduction
-Long text.
-"""
-
-
-@pytest.mark.parametrize("text", [MARKDOWN, LATEX, PLAIN])
-def test_title_and_abstract_are_found(text):
-  paper = Paper.read(text)
-  assert paper.title == "Gates of the third kind"
-  assert paper.abstract.startswith("We open gates. They stay open")
-  assert "Long text" not in paper.abstract
-  assert paper.arxiv == ("2501.01234" if text is MARKDOWN else "")
 
 
 def test_the_form_is_an_item_that_awaits_review():
@@ -66,6 +38,8 @@ def test_the_form_is_an_item_that_awaits_review():
 
 def test_a_model_cannot_vouch_for_what_it_writes():
   class Model:
+    most = 2
+
     def write(self, paper, track, metrics):
       del metrics
       front = (
@@ -84,47 +58,33 @@ def test_a_model_cannot_vouch_for_what_it_writes():
     assert item.suggests == ("conv=4",)
 
 
-def test_what_is_no_item_and_what_is_no_text_is_refused():
+def test_what_is_no_item_is_refused():
   class Model:
+    most = 2
+
     def write(self, paper, track, metrics):
       return ["I am sorry"]
 
   with pytest.raises(CognitionError, match="candidate gates-of-the-third"):
     candidates(Paper.read(MARKDOWN), "architecture", (), Model())
-  with pytest.raises(CognitionError, match="no text"):
-    Paper.read("  \n ")
 
 
-def test_an_arxiv_source_is_its_latex_the_main_file_first(tmp_path):
-  packed = io.BytesIO()
-  with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-    for name, text in (
-      ("a/part.tex", "Part."),
-      ("b.sty", "x"),
-      ("m.tex", LATEX),
-    ):
-      member = tarfile.TarInfo(name)
-      member.size = len(text)
-      archive.addfile(member, io.BytesIO(text.encode()))
-  path = tmp_path / "2501.01234"
-  path.write_bytes(packed.getvalue())
-  assert text_of(path) == f"{LATEX}\n\nPart."
-  path.write_bytes(gzip.compress(LATEX.encode()))
-  assert text_of(path) == LATEX
-  path.write_text(PLAIN)
-  assert text_of(path) == PLAIN
-
-
-@pytest.mark.parametrize(
-  ("data", "why"),
-  [
-    (b"%PDF-1.7 \xff\xfe", "pdftotext"),
-    (gzip.compress(bytes(20_000_000)), "over 10 MB"),
-    (gzip.compress(b"text")[:-9], "damaged"),
-  ],
-)
-def test_a_file_that_is_no_paper_says_what_to_do(tmp_path, data, why):
-  path = tmp_path / "paper"
-  path.write_bytes(data)
-  with pytest.raises(CognitionError, match=why):
-    text_of(path)
+def test_no_file_and_no_item_is_in_the_way_of_any_that_may_come(tmp_path):
+  paper = Paper.read(MARKDOWN)
+  items, out = tmp_path / "items", tmp_path / "not" / "there"
+  items.mkdir()
+  name = "gates-of-the-third-kind"
+  assert ids(paper, 3) == [name, f"{name}-2", f"{name}-3"]
+  assert targets(paper, 2, out, items) == {
+    name: out / f"{name}.md",
+    f"{name}-2": out / f"{name}-2.md",
+  }
+  ((_, text),) = candidates(paper, "architecture", (), Template())
+  (items / f"{name}-3.md").write_text(text)
+  targets(paper, 2, out, items)
+  with pytest.raises(CognitionError, match="item gates-of-the-third-kind-3"):
+    targets(paper, 3, out, items)
+  out.mkdir(parents=True)
+  (out / f"{name}-2.md").touch()
+  with pytest.raises(CognitionError, match=r"-2\.md exists already: move it"):
+    targets(paper, 3, out, items)

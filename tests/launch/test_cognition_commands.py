@@ -10,12 +10,12 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-def command(*words):
+def command(*words, **env):
   return subprocess.run(
     [sys.executable, "-m", "launch.cognition", *words],
     capture_output=True,
     text=True,
-    env={**os.environ, "COLUMNS": "200"},
+    env={**os.environ, "COLUMNS": "200", **env},
   )
 
 
@@ -38,12 +38,14 @@ def test_query_and_stats():
 def test_add_writes_a_candidate_that_lint_holds_back(tmp_path):
   paper = tmp_path / "paper.md"
   paper.write_text("# New gates\n\n## Abstract\nWe open gates.\n\n## Intro\n")
-  words = ("add", str(paper), "--track=architecture", f"--out={tmp_path}")
-  words += ("--llm=none",)  # whatever key is in the environment
-  assert command(*words).returncode == 0
-  assert "exists already" in command(*words).stderr
-  paper.unlink()
-  done = command("lint", f"--items={tmp_path}")
+  out = tmp_path / "not" / "there"
+  words = ("add", str(paper), "--track=architecture", f"--out={out}")
+  done = command(*words, GEMINI_API_KEY="", GOOGLE_API_KEY="")
+  assert done.returncode == 0
+  assert "no GEMINI_API_KEY" in done.stdout
+  assert "SAY ANEW: We open gates" in (out / "new-gates.md").read_text()
+  assert "exists already" in command(*words, "--llm=none").stderr
+  done = command("lint", f"--items={out}")
   assert done.returncode == 1
   assert "new-gates: is a candidate" in done.stdout
 

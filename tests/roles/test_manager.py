@@ -29,20 +29,19 @@ DRAFT = {
 
 def _draft(*script):
   with GeminiServer(*script) as server:
-    ledger = Ledger(0.5)
-    model = llm_kit.client(server, ledger, tries=1)
+    model = llm_kit.client(server, tries=1)
     texts = manager.draft(model, MODELS, "Sort $5 notes.", "Example.")
-  return texts, server, ledger
+  return texts, server
 
 
 def test_a_draft_is_written_and_never_overwrites(tmp_path):
   bad = reply(json.dumps({**DRAFT, "questions": " "}))
-  texts, server, ledger = _draft(bad, reply(json.dumps(DRAFT)))
+  texts, server = _draft(bad, reply(json.dumps(DRAFT)))
   assert "Sort $5 notes." in server.text(0)
   assert "Example." in server.text(0)
   assert "`questions` is empty" in server.text(1)
-  assert ledger.spent("tokens") == 250
-  folder = tmp_path / "new" / "track"
+  folder = tmp_path / "track"
+  folder.mkdir()
   files = manager.write(texts, folder)
   assert [f.name for f in files] == [
     "brief.md",
@@ -77,9 +76,10 @@ def test_without_a_draft_it_says_why(script, why):
     _draft(*script)
 
 
-def test_nothing_is_spent_beyond_the_limit():
+def test_nothing_is_spent_beyond_the_limit(tmp_path):
   with GeminiServer(reply(json.dumps(DRAFT))) as server:
-    model = llm_kit.client(server, Ledger(1e-6), tries=1)
+    ledger = Ledger(1e-6, tmp_path / "calls.jsonl")
+    model = llm_kit.client(server, ledger, tries=1)
     with pytest.raises(ErrandError, match="over-budget"):
       manager.draft(model, MODELS, "Sort.", "Example.")
   assert not server.requests
@@ -87,7 +87,8 @@ def test_nothing_is_spent_beyond_the_limit():
 
 def _from(path, folder, **models):
   settings = ModelSettings(**models)
-  return manager.draft_track(path, folder, "gemini", settings, Ledger(0.5))
+  ledger = Ledger(0.5, folder / "calls.jsonl")
+  return manager.draft_track(path, folder, "gemini", settings, ledger)
 
 
 def test_without_a_key_it_says_what_to_set(tmp_path, monkeypatch):
@@ -107,11 +108,16 @@ def test_a_draft_that_is_there_is_not_paid_for_again(tmp_path, monkeypatch):
   monkeypatch.setenv("GEMINI_API_KEY", llm_kit.KEY)
   task = tmp_path / "task.md"
   task.write_text("Sort.")
+  out = tmp_path / "new" / "track"
   with GeminiServer(reply(json.dumps(DRAFT))) as server:
-    files = _from(task, tmp_path / "out", base_url=server.url)
+    with pytest.raises(ErrandError, match="give another --out"):
+      _from(task, task, base_url=server.url)  # a file
+    assert not server.requests
+    files = _from(task, out, base_url=server.url)
     with pytest.raises(ErrandError, match="never overwritten"):
-      _from(task, tmp_path / "out", base_url=server.url)
+      _from(task, out, base_url=server.url)
   assert len(server.requests) == 1
+  assert len((out / "calls.jsonl").read_text().splitlines()) == 1
   assert "sum of" in server.text(0)  # the brief of circle packing
   assert all(llm_kit.KEY not in file.read_text() for file in files)
 
