@@ -28,6 +28,9 @@ class StructureError(ValueError):
 def parse(text: str, schema: Mapping[str, Any]) -> Any:
   """Returns the JSON value in `text`, which may stand in a Markdown fence.
 
+  Properties that `schema` does not name are left out, at every depth: nobody
+  has checked them.
+
   Raises:
     StructureError: if it is no JSON or not of `schema`.
   """
@@ -37,11 +40,10 @@ def parse(text: str, schema: Mapping[str, Any]) -> Any:
     raise StructureError("the reply is nested too deeply") from e
   except ValueError as e:
     raise StructureError(f"the reply is no JSON: {e}") from e
-  _check(value, schema, "reply")
-  return value
+  return _checked(value, schema, "reply")
 
 
-def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
+def _checked(value: Any, schema: Mapping[str, Any], where: str) -> Any:
   kind = schema["type"]
   if not _is_a(value, kind):
     raise StructureError(
@@ -55,15 +57,20 @@ def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
         f"{where} has half a surrogate pair at character {e.start}"
       ) from e
   elif kind == "array":
-    for i, item in enumerate(value):
-      _check(item, schema["items"], f"{where}[{i}]")
+    return [
+      _checked(item, schema["items"], f"{where}[{i}]")
+      for i, item in enumerate(value)
+    ]
   elif kind == "object":
     for name in schema.get("required", ()):
       if name not in value:
         raise StructureError(f"{where} lacks {name!r}")
-    for name, inner in schema["properties"].items():
-      if name in value:
-        _check(value[name], inner, f"{where}.{name}")
+    return {
+      name: _checked(value[name], inner, f"{where}.{name}")
+      for name, inner in schema["properties"].items()
+      if name in value
+    }
+  return value
 
 
 def _is_a(value: Any, kind: str) -> bool:

@@ -13,7 +13,23 @@ from asi_evolve_jax.settings import ResearcherSettings
 
 
 class Exhausted(RuntimeError):
-  """No Program could be found that is not known already."""
+  """No Program could be found that is not known already.
+
+  Attributes:
+    choice: who was asked, and what spoke for it; as in Draft.
+    cost: of asking; as in Draft.
+  """
+
+  def __init__(
+    self,
+    message: str,
+    *,
+    choice: Mapping[str, Any] | None = None,
+    cost: Mapping[str, float] | None = None,
+  ):
+    super().__init__(message)
+    self.choice = dict(choice or {})
+    self.cost = dict(cost or {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +157,8 @@ class Context:
     round: the number of this Proposal's round.
     credits: author -> what its Proposals have brought, where a choice among
       authors is to be made.
+    writer: the model that is to write and what spoke for it, as Draft.choice
+      has it; empty: the proposer chooses.
     briefing: for proposers that read.
   """
 
@@ -155,6 +173,7 @@ class Context:
   guidance: tuple[Guidance, ...] = ()
   round: int = 0
   credits: Mapping[str, Credit] = dataclasses.field(default_factory=dict)
+  writer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   briefing: Briefing | None = None
 
 

@@ -47,6 +47,13 @@ class LanguageModel:
     self._system = prompting.system("system", settings.prompts)
     self._novelty = Novelty()
 
+  def choose(self, context: Context) -> dict[str, Any]:
+    """Returns the model that is to write, and what spoke for it."""
+    _, choice = self._model.choose(
+      _by_model(context.credits), context.rng.random()
+    )
+    return choice
+
   def propose(self, context: Context) -> Draft:
     """See proposers.base.Proposer."""
     whole = context.rng.random() >= context.settings.edits
@@ -75,17 +82,18 @@ class LanguageModel:
     why = self._model.unready()
     if why:
       raise Exhausted(f"no model answers: {why}")
-    name, choice = self._model.choose(
-      _by_model(context.credits), context.rng.random()
-    )
     session = _Session(
-      self._model, name, context, self._system, self._context_tokens
+      self._model,
+      context.writer or self.choose(context),
+      context,
+      self._system,
+      self._context_tokens,
     )
     failed_edits = 0
     for _ in range(context.settings.turns):
       completion = session.ask(ask)
       try:
-        written = _read(completion, context)
+        written = _read(completion, ask.schema, context)
       except EditError as e:
         failed_edits += 1
         if failed_edits > 1:
@@ -98,10 +106,10 @@ class LanguageModel:
         continue
       problem = self._known(session, written)
       if not problem:
-        return _draft(context, written, name, choice, operator, session.cost)
+        return _draft(session, written, operator)
       ask = ask.repeat(completion, problem)
-    raise Exhausted(
-      f"{name} wrote nothing usable in {context.settings.turns} turns"
+    raise session.exhausted(
+      f"wrote nothing usable in {context.settings.turns} turns"
     )
 
   def _known(self, session: _Session, written: Written) -> str:
@@ -173,15 +181,16 @@ class _Session:
   def __init__(
     self,
     model: Model,
-    name: str,
+    choice: Mapping[str, Any],
     context: Context,
     system: str,
     context_tokens: int,
   ):
     self.context = context
+    self.choice = dict(choice)
     self.cost = {"calls": 0.0, "tokens": 0.0, "money": 0.0}
     self._model = model
-    self._name = name
+    self._name = choice["model"]
     self._system = system
     self._room = prompting.Room(context_tokens)
 
@@ -205,9 +214,13 @@ class _Session:
     completion = self._room.ask(self._complete, prompt, pieces, ask.after)
     if completion.status in (port.OK, port.CUT, port.INVALID):
       return completion
-    raise Exhausted(
-      f"{self._name}: {completion.status}: {completion.error or 'no reason'}"
+    raise self.exhausted(
+      f"{completion.status}: {completion.error or 'no reason'}"
     )
+
+  def exhausted(self, why: str) -> Exhausted:
+    """Returns that the model gave nothing, with what asking it has cost."""
+    return Exhausted(f"{self._name}: {why}", choice=self.choice, cost=self.cost)
 
   def judge(self, text: str) -> Completion:
     """Returns a verdict on novelty, whatever its status."""
@@ -230,21 +243,18 @@ class _Session:
     return completion
 
 
-def _read(completion: Completion, context: Context) -> Written:
+def _read(
+  completion: Completion, schema: Mapping[str, Any], context: Context
+) -> Written:
   if completion.status != port.OK:
     raise ReplyError(completion.error)
   parent = _briefing(context).parent.source
-  return replies.read(completion.data, parent, context.settings.max_chars)
+  max_chars = context.settings.max_chars
+  return replies.read(completion.data, schema, parent, max_chars)
 
 
-def _draft(
-  context: Context,
-  written: Written,
-  model: str,
-  choice: dict[str, Any],
-  operator: str,
-  cost: dict[str, float],
-) -> Draft:
+def _draft(session: _Session, written: Written, operator: str) -> Draft:
+  context = session.context
   return Draft(
     source=written.source,
     genome=None,
@@ -253,9 +263,9 @@ def _draft(
     operator=operator,
     parents=(context.parent.program,),
     knowledge=tuple(item.id for item in context.knowledge if item.text),
-    author=f"{PREFIX}{model}",
-    cost=cost,
-    choice=choice,
+    author=author_of(session.choice),
+    cost=session.cost,
+    choice=session.choice,
   )
 
 
@@ -263,6 +273,11 @@ def _briefing(context: Context) -> Briefing:
   if context.briefing is None:
     raise ValueError("a proposer that reads needs Context.briefing")
   return context.briefing
+
+
+def author_of(choice: Mapping[str, Any]) -> str:
+  """Returns the author that a model in `choice` is, or "": there is none."""
+  return f"{PREFIX}{choice['model']}" if "model" in choice else ""
 
 
 def _by_model(credits: Mapping[str, Credit]) -> dict[str, Credit]:

@@ -56,11 +56,17 @@ class Written:
   source: str
 
 
-def read(data: Mapping[str, Any], parent: str, max_chars: int) -> Written:
-  """Returns the Program in a reply of the form FULL or EDITS.
+def read(
+  data: Mapping[str, Any],
+  schema: Mapping[str, Any],
+  parent: str,
+  max_chars: int,
+) -> Written:
+  """Returns the Program in a reply.
 
   Args:
     data: the reply.
+    schema: what was asked for and `data` is of, FULL or EDITS.
     parent: source that edits refer to.
     max_chars: of a Program.
 
@@ -68,7 +74,7 @@ def read(data: Mapping[str, Any], parent: str, max_chars: int) -> Written:
     ReplyError: if there is none that can be measured. edits.EditError: if
       edits cannot be made.
   """
-  if "program" in data:
+  if "program" in schema["properties"]:
     source = unfenced(data["program"]).strip("\n") + "\n"
   else:
     pairs = [(edit["search"], edit["replace"]) for edit in data["edits"]]

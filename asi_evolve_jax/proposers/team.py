@@ -21,7 +21,7 @@ from asi_evolve_jax.proposers.base import (
   Proposer,
   Rejection,
 )
-from asi_evolve_jax.proposers.llm import PREFIX
+from asi_evolve_jax.proposers.llm import PREFIX, LanguageModel, author_of
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,17 @@ class Team:
     name, bounds = bandit.pick(arms, self._exploration, per_money=False)
     return name, {"proposer": name, "proposers": bounds}
 
+  def assigned(self, name: str, context: Context) -> Context:
+    """Returns `context` with its writer, where `name` is to choose one."""
+    member = self._members[name]
+    if not isinstance(member, LanguageModel):
+      return context
+    return dataclasses.replace(context, writer=member.choose(context))
+
+  def author(self, name: str, context: Context) -> str:
+    """Returns whose credit a Draft by `name` from `context` would be."""
+    return author_of(context.writer) or name
+
   def reads(self, name: str) -> bool:
     """Whether `name` needs a Briefing, and edits sources."""
     return self._members[name].reads
@@ -114,6 +125,7 @@ class Team:
     choice: Mapping[str, Any],
   ) -> Draft:
     """Returns a signed Draft, and in its `choice` whom it stands in for."""
+    cost: dict[str, float] = {}
     try:
       draft = ask(self._members[name])
     except Exhausted as error:
@@ -121,9 +133,13 @@ class Team:
         raise
       log.warning("%s: %s; %s stands in", name, error, self._stand_in)
       draft = ask(self._stands)
-      name, choice = self._stand_in, {"instead_of": name, "why": str(error)}
+      missed = {"instead_of": name, "why": str(error), **error.choice}
+      name, choice, cost = self._stand_in, missed, error.cost
     return dataclasses.replace(
-      draft, author=draft.author or name, choice={**choice, **draft.choice}
+      draft,
+      author=draft.author or name,
+      choice={**choice, **draft.choice},
+      cost={**cost, **draft.cost},
     )
 
 

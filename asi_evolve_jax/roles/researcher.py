@@ -230,9 +230,10 @@ class Researcher:
       turn = self._turn(rung, number, written, earned)
       turns.append(turn)
       # Its turn counts as a Proposal for those that are taken beside it.
-      mine = earned.get(turn.name, Credit())
+      author = self._team.author(turn.name, turn.context)
+      mine = earned.get(author, Credit())
       more = dataclasses.replace(mine, proposals=mine.proposals + 1)
-      earned = {**earned, turn.name: more}
+      earned = {**earned, author: more}
       # As its Proposal will: the next one takes another parent.
       self.view.visits[turn.context.parent.program] += 1
     with futures.ThreadPoolExecutor(max(1, len(turns))) as pool:
@@ -365,6 +366,7 @@ class Researcher:
       context = dataclasses.replace(
         context, settings=dataclasses.replace(context.settings, fresh=0.0)
       )
+    context = self._team.assigned(name, context)
     return _Turn(name, choice, context, sample.island)
 
   def _credits(self) -> dict[str, Credit]:

@@ -1,7 +1,10 @@
 """Edits are made where they say, or not at all."""
 
+import json
+
 import pytest
 
+from asi_evolve_jax.llm import structured
 from asi_evolve_jax.proposers import replies
 from asi_evolve_jax.proposers.edits import EditError, apply
 
@@ -66,8 +69,12 @@ def _reply(program, **more):
   }
 
 
+def _read(data):
+  return replies.read(data, replies.FULL, "", 100)
+
+
 def test_a_program_is_never_cut_and_must_parse():
-  written = replies.read(_reply("```python\nx = 1\n```"), "", 100)
+  written = _read(_reply("```python\nx = 1\n```"))
   assert (written.name, written.source) == ("a-name", "x = 1\n")
   for program, why in (
     ("x = 1\n" * 50, "300 characters, at most 100 .* not cut"),
@@ -77,9 +84,20 @@ def test_a_program_is_never_cut_and_must_parse():
     ("(" * 90, "parse"),
   ):
     with pytest.raises(replies.ReplyError, match=why):
-      replies.read(_reply(program), "", 100)
+      _read(_reply(program))
   with pytest.raises(replies.ReplyError, match="motivation is empty"):
-    replies.read(_reply("x = 1", motivation=" "), "", 100)
-  long = replies.read(_reply("x = 1", name="word " * 40), "", 100)
+    _read(_reply("x = 1", motivation=" "))
+  long = _read(_reply("x = 1", name="word " * 40))
   assert len(long.name) <= 40
-  assert replies.read(_reply("x = 1", name="§"), "", 100).name == "unnamed"
+  assert _read(_reply("x = 1", name="§")).name == "unnamed"
+
+
+def test_what_was_not_asked_for_is_not_read():
+  edits = [{"search": "x", "replace": "y", "lines": 3}]
+  said = _reply(None, edits=edits)
+  data = structured.parse(json.dumps(said), replies.EDITS)
+  assert data["edits"] == [{"search": "x", "replace": "y"}]
+  assert "program" not in data
+  assert replies.read(data, replies.EDITS, "x\n", 100).source == "y\n"
+  data = structured.parse(json.dumps(_reply("x", edits=3)), replies.FULL)
+  assert set(data) == {"name", "motivation", "program"}

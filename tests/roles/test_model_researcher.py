@@ -260,7 +260,45 @@ def test_the_round_goes_on_without_the_model(tmp_path, script):
   assert proposal.choice["why"]
   # It was asked: a bandit must not take it for one that was not.
   earned = credits(loop.view, loop.settings.ladder, loop.track.metric)
-  assert earned["llm"].proposals == 1
+  assert earned[AUTHOR].proposals == 1
+  assert earned[AUTHOR].money == proposal.cost["money"]
+  assert earned["symbolic"].money == 0
+
+
+def test_a_model_that_gives_nothing_is_left_for_one_that_does(tmp_path):
+  numbers = iter(range(1, 100))
+
+  def answer(request):
+    if "mute" in request["path"]:
+      return reply("", finish="SAFETY")
+    n = next(numbers)
+    said = f"alpha{n} beta{n} gamma{n}"
+    return _whole({"score": 5.0 / n, f"knob{n}": n}, said)
+
+  price = {"input": 1.0, "output": 1.0}
+  models = {
+    "names": ("mute", "able"),
+    "prices": {"mute": price, "able": price},
+    "choice": "bandit",
+    "parallel": 2,
+  }
+  with GeminiServer(answer) as server:
+    more = {"queue": 2, "batch": 2, "exploration": 0.1}
+    loop = _loop(tmp_path, server, models=models, **more)
+    _run(loop, 6)
+  asked = [call.model for call in _calls(loop)]
+  # Drawn together, so neither knew of the other's outcome.
+  assert set(asked[:2]) == {"mute", "able"}
+  assert asked.count("able") > asked.count("mute")
+  mute = next(p for p in loop.candidates() if p.author == "symbolic")
+  assert mute.choice["model"] == "mute"
+  assert mute.cost["money"] > 0
+  earned = credits(loop.view, loop.settings.ladder, loop.track.metric)
+  turns = [p for p in loop.candidates() if p.choice.get("model") == "mute"]
+  assert earned["llm:mute"].proposals == len(turns)
+  assert earned["llm:mute"].improvement == 0
+  assert earned["llm:mute"].money == sum(p.cost["money"] for p in turns)
+  assert earned["symbolic"].money == 0
 
 
 def test_a_call_that_could_break_the_budget_is_not_made(tmp_path):
