@@ -88,8 +88,13 @@ def told() -> Iterator[None]:
   except transport.ERRORS as e:
     raise transport.trouble(e) from None
   except auth.GoogleAuthError as e:
+    # The server of the tokens may be out of reach for a moment.
+    passing = isinstance(e, auth.TransportError) or e.retryable
     raise ProviderError(
-      f"credentials: {e}", status=port.FAILED, lasting=True
+      f"credentials: {e}",
+      status=port.UNAVAILABLE if passing else port.FAILED,
+      transient=passing,
+      lasting=not passing,
     ) from None
   except Exception as e:  # the reply is anything, and so is what parses it
     raise ProviderError(

@@ -7,17 +7,25 @@ hold, and no further package.
 
 from __future__ import annotations
 
+import logging
+import re
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 from asi_evolve_jax.llm import errors, port, transport
 from asi_evolve_jax.llm.port import Answer, Prompt, ProviderError, Usage
 
+log = logging.getLogger(__name__)
+
+# What some servers refuse, by its name in their message, and what is sent in
+# its place; None: nothing is.
+_INSTEAD = {"max_tokens": "max_completion_tokens", "temperature": None}
 _FILTERS = frozenset({"content_filter", "safety"})
 
 
 class OpenAICompatible:
-  """A port.Provider."""
+  """A port.Provider; what a model refuses is not sent to it again."""
 
   def __init__(
     self, base_url: str, key: str, *, output_tokens: int, temperature: float
@@ -34,6 +42,8 @@ class OpenAICompatible:
     self._output_tokens = output_tokens
     self._temperature = temperature
     self._client = transport.client()
+    self._lock = threading.Lock()
+    self._refused: dict[str, frozenset[str]] = {}  # model -> parameters
 
   def send(
     self,
@@ -45,10 +55,25 @@ class OpenAICompatible:
   ) -> Answer:
     """See port.Provider; servers of this kind have no thinking budget."""
     del thinking
+    while True:
+      without = self._refused.get(model, frozenset())
+      try:
+        return self._send(self._body(prompt, model, without), timeout_s)
+      except ProviderError as e:
+        refused = _refused_by(e) - without
+        if not refused:
+          raise
+      with self._lock:
+        known = self._refused.get(model, frozenset())
+        self._refused[model] = known | refused
+      names = ", ".join(sorted(refused))
+      log.warning("%s refuses %s: it is not sent any more", model, names)
+
+  def _send(self, body: Mapping[str, Any], timeout_s: float) -> Answer:
     try:
       response = self._client.post(
         self._url,
-        json=self._body(prompt, model),
+        json=body,
         headers=self._headers,
         timeout=timeout_s,
       )
@@ -56,42 +81,54 @@ class OpenAICompatible:
     except transport.ERRORS as e:
       raise transport.trouble(e) from None
     try:
-      body = response.json()
+      said = response.json()
     except (ValueError, RecursionError):
-      body = None
+      said = None
     if response.status_code != 200:
-      told = content[:2000].decode(errors="replace") if body is None else body
+      told = content[:2000].decode(errors="replace") if said is None else said
       raise errors.of_status(
         response.status_code,
         errors.message_of(told),
         response.headers.get("retry-after"),
-        body,
+        said,
       )
     try:
-      return _answer(body)
-    except (TypeError, KeyError, AttributeError, ValueError) as e:
+      return _answer(said)
+    except Exception as e:  # the reply is anything, and so is what reads it
       raise ProviderError(
         f"the reply is not in the API's format: {type(e).__name__}: {e}",
         status=port.INVALID,
         billed=True,
       ) from None
 
-  def _body(self, prompt: Prompt, model: str) -> dict[str, Any]:
+  def _body(
+    self, prompt: Prompt, model: str, without: frozenset[str]
+  ) -> dict[str, Any]:
     messages = [{"role": "user", "content": prompt.text}]
     if prompt.system:
       messages.insert(0, {"role": "system", "content": prompt.system})
-    body: dict[str, Any] = {
-      "model": model,
-      "messages": messages,
-      "temperature": self._temperature,
-      "max_tokens": self._output_tokens,
-    }
+    body: dict[str, Any] = {"model": model, "messages": messages}
+    for name, value in (
+      ("temperature", self._temperature),
+      ("max_tokens", self._output_tokens),
+    ):
+      sent = _INSTEAD[name] if name in without else name
+      if sent is not None:
+        body[sent] = value
     if prompt.schema:
       body["response_format"] = {
         "type": "json_schema",
         "json_schema": {"name": "reply", "schema": dict(prompt.schema)},
       }
     return body
+
+
+def _refused_by(error: ProviderError) -> frozenset[str]:
+  """Returns the parameters that a server's message refuses by name."""
+  if error.status != port.FAILED or error.lasting:
+    return frozenset()
+  text = str(error)
+  return frozenset(name for name in _INSTEAD if re.search(rf"\b{name}\b", text))
 
 
 def _answer(body: Any) -> Answer:

@@ -1,7 +1,8 @@
 """HTTP that ends: a reply has a last byte and a last moment.
 
 httpx2's own timeout is between two bytes, so that a server which drips keeps a
-caller for ever, and nothing bounds how much it sends.
+caller for ever, and nothing bounds how much it sends. Compression is neither
+asked for nor taken: a bound on what is sent would bound nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ _DEFAULT_TIMEOUT_S = 60.0
 
 class Oversized(httpx2.TransportError):
   """More bytes than a reply can have."""
+
+
+class Encoded(httpx2.TransportError):
+  """A reply in an encoding that was not asked for."""
 
 
 class _Bounded(httpx2.SyncByteStream):
@@ -48,7 +53,16 @@ class _Bounded(httpx2.SyncByteStream):
 class _Transport(httpx2.HTTPTransport):
   def handle_request(self, request: httpx2.Request) -> httpx2.Response:
     started = time.monotonic()
+    request.headers["Accept-Encoding"] = "identity"
     response = super().handle_request(request)
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+      response.close()
+      raise Encoded(
+        f"the reply ({response.status_code}) is encoded ({encoding[:40]}) "
+        "though `Accept-Encoding: identity` was asked for: let the server or "
+        "the gateway before it not compress"
+      )
     timeout = request.extensions.get("timeout", {}).get("read")
     ends_at = started + 2 * (timeout or _DEFAULT_TIMEOUT_S)
     return httpx2.Response(
@@ -71,6 +85,9 @@ def trouble(error: Exception) -> ProviderError:
   name = type(error).__name__
   if isinstance(error, Oversized):
     return ProviderError(str(error), status=port.OVERSIZED, billed=True)
+  if isinstance(error, Encoded):
+    # Another try would be paid for and be the same.
+    return ProviderError(str(error), status=port.UNAVAILABLE, billed=True)
   unsent = isinstance(
     error,
     (

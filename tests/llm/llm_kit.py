@@ -71,6 +71,26 @@ def client(server, book=None, *, environ=None, llm="gemini", **models):
   )
 
 
+def chat(text, usage=(7, 3), **more):
+  """Returns the entry for a completion, as OpenAI's servers tell it."""
+  choice = {"message": {"content": text}, "finish_reason": "stop", **more}
+  usage = {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
+  return {"body": {"choices": [choice], "usage": usage}}
+
+
+def local(server, book=None, **models):
+  """Returns a client of an OpenAI-compatible server, of a model "mine"."""
+  return client(
+    server,
+    book,
+    llm=f"openai:{server.url}/v1",
+    environ={"OPENAI_API_KEY": KEY},
+    names=("mine",),
+    prices={"mine": {"input": 0.0, "output": 0.0}},
+    **models,
+  )
+
+
 PROMPT = port.Prompt(
   role="researcher",
   purpose="propose",

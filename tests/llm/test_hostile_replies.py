@@ -22,6 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import llm_kit
 from gemini_server import GeminiServer, error, reply
+from llm_kit import chat
 
 PARENT = "def f(x):\n  return x\n\n\ndef g(x):\n  return x\n"
 
@@ -63,9 +64,19 @@ _edits = st.fixed_dictionaries(
     ),
   }
 )
+# Keys of the one form in the other, and of neither.
+_mixed = st.builds(
+  lambda one, two, more: {**one, **two, **more},
+  _whole,
+  _edits,
+  st.dictionaries(
+    st.sampled_from(["program", "edits", "name", "new", "x"]), _json, max_size=2
+  ),
+)
 _said = st.one_of(
   _text,
   _json.map(json.dumps),
+  _mixed.map(json.dumps),
   _whole.map(json.dumps),
   _edits.map(json.dumps),
   _whole.map(lambda d: f"```json\n{json.dumps(d)}\n```"),
@@ -80,6 +91,26 @@ _candidates = st.builds(
   _said,
   _finish,
   _usage,
+)
+_chats = st.builds(
+  lambda said, finish, usage: chat(said, finish_reason=finish, usage=usage),
+  _said,
+  st.sampled_from(["stop", "stop", None, "length", "content_filter"]),
+  st.tuples(_count, _count) | st.just((1e999, None)),
+)
+_odd_chats = st.builds(
+  lambda said, finish, usage, more: chat(
+    said, finish_reason=finish, usage=usage, **more
+  ),
+  _said | _json,
+  _json,
+  st.tuples(_json, _json),
+  st.dictionaries(st.just("message"), _json, max_size=1),
+)
+_chat_bodies = st.builds(
+  lambda choices, usage: {"body": {"choices": choices, "usage": usage}},
+  _json,
+  _json,
 )
 _bodies = st.builds(
   lambda candidates, feedback, usage: {
@@ -100,18 +131,23 @@ _errors = st.builds(
     "headers": {"Retry-After": wait},
   },
   st.sampled_from([201, 204, 302, 400, 401, 404, 413, 418, 429, 500, 503, 599]),
-  _json | st.builds(lambda d: {"error": {"message": d, "details": [d]}}, _json),
+  _json
+  | st.builds(
+    lambda d: {"error": {"message": d, "details": [d]}},
+    _json | st.sampled_from(["no max_tokens", "no temperature"]),
+  ),
   st.sampled_from(["1", "-5", "nan", "1e400", "soon", ""]),
 )
-_hostile = st.one_of(
-  _candidates,
-  _candidates,
-  _bodies,
+_broken = st.one_of(
   _errors,
   st.binary(max_size=200).map(lambda raw: {"raw": raw}),
   st.sampled_from([{"reset": True}, {"body": "half", "cut": True}]),
   st.just(error(429, "later", headers={"Retry-After": "9" * 400})),
 )
+_HOSTILE = {
+  "gemini": st.one_of(_candidates, _candidates, _bodies, _broken),
+  "openai": st.one_of(_chats, _chats, _odd_chats, _chat_bodies, _broken),
+}
 
 
 def _context(seed):
@@ -130,20 +166,31 @@ def _context(seed):
 
 
 @pytest.mark.slow
-def test_no_reply_crashes_the_role_and_each_is_recorded():
+@pytest.mark.parametrize(
+  ("kind", "draws", "statuses"),
+  [
+    ("gemini", 850, {"ok", "blocked", "empty", "cut", "invalid", "failed"}),
+    ("openai", 150, {"empty", "cut", "invalid", "failed"}),
+  ],
+)
+def test_no_reply_crashes_the_role_and_each_is_recorded(kind, draws, statuses):
   seen = set()
+  hostile = _HOSTILE[kind]
   with GeminiServer(reply("")) as server:
+    make = {"gemini": llm_kit.client, "openai": llm_kit.local}[kind]
     run = llm_kit.settings(server, tries=1)
-    first = llm_kit.client(server, tries=1)
+    first = make(server, tries=1)
+    models = first._settings
+    author = f"llm:{models.names[0]}"
 
     @settings(
-      max_examples=1000,
+      max_examples=draws,
       deadline=None,
       derandomize=True,
       database=None,
       suppress_health_check=list(HealthCheck),
     )
-    @given(_hostile, _hostile, st.integers(0, 1))
+    @given(hostile, hostile, st.integers(0, 1))
     def answer(one, two, seed):
       server.script = [one, two]
       server.requests.clear()
@@ -151,7 +198,7 @@ def test_no_reply_crashes_the_role_and_each_is_recorded():
       # A client that has seen nothing yet, on the same connection.
       model = Client(
         first._provider,
-        run.models,
+        models,
         first._prices,
         book,
         secrets=[llm_kit.KEY],
@@ -159,7 +206,7 @@ def test_no_reply_crashes_the_role_and_each_is_recorded():
       )
       team = make_team(run, model)
       draft = team.propose("llm", _context(seed), {})
-      assert draft.author in ("llm:gemini-3.8-flash", "symbolic")
+      assert draft.author in (author, "symbolic")
       assert program_id(draft.source)
       draft.source.encode()
       draft.motivation.encode()
@@ -174,5 +221,5 @@ def test_no_reply_crashes_the_role_and_each_is_recorded():
         seen.add(call.status)
 
     answer()
-  assert {"ok", "blocked", "empty", "cut", "invalid", "failed"} <= seen
+  assert statuses <= seen
   assert "unavailable" in seen

@@ -7,8 +7,9 @@ import threading
 import time
 
 import pytest
+from google.auth import exceptions as auth
 
-from asi_evolve_jax.llm import port
+from asi_evolve_jax.llm import gemini, port
 from asi_evolve_jax.llm.port import Credit
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -280,40 +281,21 @@ def test_models_are_chosen_by_weight_or_by_what_they_bring_for_the_money():
   assert bandit.choose(credits, 0.5)[0] == "gemini-2.5-pro"
 
 
-def test_openai_compatible_servers_answer_behind_the_same_port():
-  def chat(text, **more):
-    choice = {"message": {"content": text}, "finish_reason": "stop", **more}
-    usage = {"prompt_tokens": 7, "completion_tokens": 3}
-    return {"body": {"choices": [choice], "usage": usage}}
-
-  book = Book()
-  with GeminiServer(
-    error(429, "wait", headers={"Retry-After": "0.1"}),
-    chat('{"name": "local"}'),
-    chat("cut", finish_reason="length"),
-    chat(None, finish_reason="content_filter"),
-    {"body": {"choices": [{"message": 3}]}},
-    {"raw": b"[]"},
-    error(401, "who"),
-  ) as server:
-    model = client(
-      server,
-      book,
-      llm=f"openai:{server.url}/v1",
-      environ={"OPENAI_API_KEY": KEY},
-      names=("mine",),
-      prices={"mine": {"input": 0.0, "output": 0.0}},
-    )
-    done = model.complete(prompt(schema=SCHEMA))
-    assert done.data == {"name": "local"}
-    assert (done.usage["tokens"], done.usage["money"]) == (10, 0)
-    rest = [model.complete(prompt(text=f"{i}")).status for i in range(5)]
-  assert rest == ["cut", "blocked", "invalid", "invalid", "failed"]
-  asked = server.requests[1]
-  assert asked["path"] == "/v1/chat/completions"
-  assert asked["headers"]["authorization"] == f"Bearer {KEY}"
-  assert asked["body"]["messages"][0]["role"] == "system"
-  assert KEY not in repr(book.calls)
+@pytest.mark.parametrize(
+  ("raised", "status"),
+  [
+    (auth.TransportError("no route to the server of tokens"), port.UNAVAILABLE),
+    (auth.RefreshError("busy", retryable=True), port.UNAVAILABLE),
+    (auth.RefreshError("revoked"), port.FAILED),
+    (auth.DefaultCredentialsError("none found"), port.FAILED),
+  ],
+)
+def test_credentials_that_cannot_be_had_now_are_tried_again(raised, status):
+  with pytest.raises(port.ProviderError) as told, gemini.told():
+    raise raised
+  passing = status == port.UNAVAILABLE
+  assert told.value.status == status
+  assert (told.value.transient, told.value.lasting) == (passing, not passing)
 
 
 def test_without_a_key_nobody_is_called():
