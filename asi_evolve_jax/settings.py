@@ -281,7 +281,8 @@ class BudgetSettings:
   """What the whole run may cost, over all sessions; 0: as much as it takes.
 
   Nothing begins whose expected cost does not fit, and the search ends early
-  enough to leave verify its share (evaluation/budget.py).
+  enough to leave verify its share (evaluation/budget.py). Tokens and money
+  bound the calls of models alone: the search goes on without them.
   """
 
   wall_s: float = 0.0  # seconds that the run goes on, pauses excluded

@@ -7,6 +7,9 @@ is the mean that its rung has measured so far, and for a rung that has measured
 nothing, that of the rung below. Before anything was measured nothing can be
 foretold: the first Tasks of a run begin in any case. Verify runs whole, on the
 share that the search left it: part of a comparison would be worth nothing.
+
+Tokens and money end no search: they bound what is asked of models, call by call
+(llm/client.py), and who needs no model stands in for whoever may not ask.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from asi_evolve_jax.settings import BudgetSettings, RungSettings, RunSettings
 
 NAMES = tuple(field.name for field in dataclasses.fields(BudgetSettings))
 ROUNDS = "rounds"  # not a cost, but steered as one
+CALLS = ("tokens", "money")  # what Calls take
 UNITS = {"wall_s": "s", "device_s": "s", "flops": "", "tokens": "", "money": ""}
 
 Costs = dict[str, float]
@@ -92,6 +96,7 @@ class Budget:
     self._now = now
     self._workers = settings.workers.count or os.cpu_count() or 1
     self._limits = limits(view, settings)
+    self._ending = [name for name in self._limits if name not in CALLS]
     rungs = [*settings.ladder, settings.verify.rung]
     self._rungs = [rung for rung in rungs if rung is not None]
 
@@ -132,7 +137,7 @@ class Budget:
     In the order of the queue, each beside those before it, begun or not: so
     any number of Engineers come to the same answer.
     """
-    if not self._limits:
+    if not self._ending:
       return None
     room = self._room()
     taken = self._sum(())
@@ -151,8 +156,8 @@ class Budget:
     return found
 
   def rounds_left(self, wanted: int) -> int:
-    """Returns how many of `wanted` more rounds may be proposed."""
-    if not self._limits:
+    """Returns how many of `wanted` more rounds may be proposed, by whomever."""
+    if not self._ending:
       return wanted
     room = self._room()
     taken, one = self._sum(self._view.pending()), self._round()
@@ -167,16 +172,19 @@ class Budget:
 
     What runs already may go on; ask when nothing does.
     """
-    if not self._limits or self.affordable():
+    if not self._ending or self.affordable():
       return ""
     if not self._view.pending() and self.rounds_left(1):
       return ""
     return self.spent_up()
 
   def spent_up(self) -> str:
-    """Returns the budget that has least left, in words."""
+    """Returns the budget that has least left, in words.
+
+    Of those that can end a search, of which there must be one.
+    """
     room, verify = self._room(), self._verify()
-    name = min(room, key=lambda n: room[n] / self._limits[n])
+    name = min(self._ending, key=lambda n: room[n] / self._limits[n])
     limit = self._limits[name]
     return (
       f"budget: {name} {limit - room[name] - verify[name]:.4g} of {limit:.4g} "
@@ -206,7 +214,7 @@ class Budget:
     }
 
   def _fits(self, cost: Costs, room: Costs) -> bool:
-    return all(cost.get(name, 0.0) <= left for name, left in room.items())
+    return all(cost.get(name, 0.0) <= room[name] for name in self._ending)
 
   def _sum(self, tasks: list[Task] | tuple[()]) -> Costs:
     total = dict.fromkeys(TASK_COSTS, 0.0)
@@ -230,7 +238,7 @@ class Budget:
         total[name] += share * value
       share *= rung.promote
     proposed = max(1, self._view.proposed())
-    for name in ("tokens", "money"):
+    for name in CALLS:
       total[name] = self._view.spending.total[name] / proposed
     return total
 

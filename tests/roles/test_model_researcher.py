@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from asi_evolve_jax.evaluation.budget import Budget
 from asi_evolve_jax.evaluation.limits import worker_environment
 from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.proposers import registry
@@ -308,6 +309,26 @@ def test_a_call_that_could_break_the_budget_is_not_made(tmp_path):
   assert not server.requests
   assert loop.candidates()[0].author == "symbolic"
   assert _calls(loop)[0].status == "over-budget"
+
+
+@pytest.mark.parametrize("proposer", ["llm", "mixed"])
+def test_money_that_is_spent_ends_no_search(tmp_path, proposer):
+  dear = _whole({"score": 3.0}, usage=(100, 30_000, 0))
+  with GeminiServer(dear) as server:
+    loop = _loop(tmp_path, server, proposer, budget=BudgetSettings(money=0.3))
+    _run(loop, 4)
+  assert len(server.requests) == 1
+  view = loop.view
+  budget = Budget(view, loop.settings)
+  (line,) = [line for line in budget.lines() if line.name == "money"]
+  assert 0.3 > line.spent > 0.2
+  assert line.round > 0
+  authors = [p.author for p in loop.candidates()]
+  assert authors.count(AUTHOR) == 1
+  assert "over-budget" in {call.status for call in _calls(loop)}
+  loop.say("budget", "money=0.01")  # less than is spent
+  _run(loop, len(authors) + 2)
+  assert not Budget(loop.view, loop.settings).exhausted()
 
 
 def test_several_answers_at_once_become_rounds_in_order(tmp_path):
