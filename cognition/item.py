@@ -96,6 +96,19 @@ class Item:
     """Returns the arXiv numbers of its source."""
     return tuple(ARXIV.findall(self.source))
 
+  def reading(self) -> str:
+    """Returns what somebody who writes a candidate should know of it."""
+    said = {
+      "Claims": self.claims,
+      "Applies": (self.applies,),
+      "Expected": [f"{k}: {v}" for k, v in self.signature.items()],
+      "Effect sizes": self.effects,
+      "Speaks for": self.suggests,
+      "Speaks against": self.warns,
+    }
+    lines = [f"{name}: {'; '.join(v)}" for name, v in said.items() if any(v)]
+    return "\n".join([self.text, *lines, f"Source: {self.source}"])
+
   def document(self) -> str:
     """Returns the text that retrieval matches.
 

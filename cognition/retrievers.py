@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 _BUCKETS = 1 << 20
 # Similarities below come from single buckets shared by chance.
 _LEAST_SIMILARITY = 0.02
+# Texts that a model is asked for at a time; what it has given is kept.
+_ASKED = 50
 
 
 class Retriever(Protocol):
@@ -167,10 +169,10 @@ class Embeddings:
 
   Args:
     name: of the model and its version; part of the keys of kept vectors.
-    embed: texts to [texts, dimensions], any length but zero. Called once for
-      all texts that `vectors` does not hold. Where it raises ConnectionError,
-      these documents, or all for this query, are not found; at the next build
-      it is asked again.
+    embed: texts to [texts, dimensions], any length but zero. Called for the
+      texts that `vectors` does not hold, some at a time. Where it raises
+      ConnectionError, these documents, or all for this query, are not found;
+      at the next build it is asked again.
     vectors: where document vectors are kept, by a hash of name and text.
     least: similarity below which a document does not count as found.
   """
@@ -197,9 +199,12 @@ class Embeddings:
       for key, document in zip(keys, documents, strict=True)
       if found[key] is None
     }
-    if new:
-      made = self._ask(list(new.values()))
-      for key, vector in zip(new, made, strict=False):
+    for start in range(0, len(new), _ASKED):
+      part = list(new)[start : start + _ASKED]
+      made = self._ask([new[key] for key in part])
+      if not len(made):
+        break  # what was made is kept
+      for key, vector in zip(part, made, strict=True):
         self._vectors[key] = found[key] = vector
     size = max((len(v) for v in found.values() if v is not None), default=0)
     rows = (found[key] for key in keys)

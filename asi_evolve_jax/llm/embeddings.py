@@ -1,13 +1,13 @@
 """Vectors of texts from Gemini's embedding models, as calls like any other.
 
 A call embeds a batch of texts: its prompt is their JSON list, its reply one
-vector a text, float32 in base64. So it is tried again, paid for, kept from
+vector a text, float32 in hexadecimal digits (letters of base64 may look like a
+key, and would be struck out). So it is tried again, paid for, kept from
 overrunning a budget and written down by the same client as a conversation.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import os
@@ -119,15 +119,21 @@ class Embedder:
       )
       if done.status != port.OK:
         raise NoVectors(f"{done.status}: {done.error}")
-      rows += [
-        np.frombuffer(base64.b64decode(row), np.float32)
-        for row in json.loads(done.text)
-      ]
+      try:
+        rows += [
+          np.frombuffer(bytes.fromhex(row), np.float32)
+          for row in json.loads(done.text)
+        ]
+      except (TypeError, ValueError) as error:
+        raise NoVectors(f"the kept reply holds no vectors: {error}") from error
     return np.stack(rows)
+
+  def close(self) -> None:
+    """Nothing is held."""
 
 
 def _packed(vectors: Sequence[Any], wanted: int) -> list[str]:
-  """Returns vectors in base64.
+  """Returns vectors in hexadecimal digits.
 
   Raises:
     ProviderError: if they are not `wanted` finite vectors of DIMENSIONS.
@@ -142,4 +148,4 @@ def _packed(vectors: Sequence[Any], wanted: int) -> list[str]:
       status=port.INVALID,
       billed=True,
     )
-  return [base64.b64encode(row.tobytes()).decode() for row in rows]
+  return [row.tobytes().hex() for row in rows]

@@ -32,6 +32,10 @@ _LEAST_FAILURES = 2
 _LEAST_TIED = 3
 # Analyses named as evidence; the latest ones.
 _EVIDENCE = 5
+# Of lessons that a model reads out of one Program: what is measured over many
+# comes first.
+_READ_WEIGHT = 0.5
+_TITLE = 120  # characters
 
 
 class CognitionRole:
@@ -87,6 +91,7 @@ class CognitionRole:
       if effect["n"] >= _LEAST_PROGRAMS
     ]
     drafts += self._from_failures(analysis)
+    drafts.append(self._from_reading(analysis))
     return [
       insight
       for draft in drafts
@@ -169,6 +174,31 @@ class CognitionRole:
       high=high,
       evidence=tuple(evidence),
       weight=weight,
+    )
+
+  def _from_reading(self, analysis: Analysis) -> Insight | None:
+    """Returns what a model says a Program taught, if all of it is quoted."""
+    report = analysis.report
+    lessons = report.get("lessons")
+    if not lessons or report.get("misquotes"):
+      return None
+    slug = _safe(f"read-{analysis.program}")
+    proposal = self._view.proposal_of.get(analysis.program)
+    name = proposal.name if proposal is not None else analysis.program
+    # What it explains stands too: retrieval finds the lesson by the symptom.
+    said = [*lessons, f"Probable cause: {report['cause']}"]
+    text = f"Read from {name} by a model, no measured effect: {' '.join(said)}"
+    evidence = tuple(self._note(slug, analysis.id))
+    old = self._latest.get(slug)
+    if old is not None and old.text == text:
+      return None
+    return Insight(
+      slug=slug,
+      version=0,
+      title=lessons[0][:_TITLE],
+      text=text,
+      evidence=evidence,
+      weight=_READ_WEIGHT,
     )
 
   def _from_failures(self, analysis: Analysis) -> list[Insight]:

@@ -19,6 +19,7 @@ from asi_evolve_jax.roles.cognition import insight_item
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Track
 from cognition import Index
+from cognition.item import Item
 
 _DOUBT = "Not compared with its source yet."
 
@@ -168,7 +169,12 @@ class Contexts:
         suggests=hit.item.suggests,
         warns=hit.item.warns,
         weight=hit.score,
-        text=hit.item.text if hit.item.checked else f"{_DOUBT} {hit.item.text}",
+        text=_reading(hit.item),
       )
       for hit in self._index.search(query, wanted)
     )
+
+
+def _reading(item: Item) -> str:
+  text = item.reading()
+  return text if item.checked else f"{_DOUBT} {text}"

@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ class Embedder(Protocol):
 
   def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
 
+  def close(self) -> None: ...
+
 
 def make_embedder(
   settings: RunSettings, book: Book, secrets: Sequence[str]
@@ -56,7 +58,7 @@ def make_embedder(
   Raises:
     SettingsError: see `minilm_wheel`.
   """
-  if not settings.researcher.knowledge:
+  if not _retrieves(settings):
     return None
   if settings.cognition.embeddings != MINILM:
     return connect.embedder(settings, book, secrets)
@@ -69,8 +71,14 @@ def prepare_embeddings(settings: RunSettings) -> None:
   Raises:
     SettingsError: see `minilm_wheel`.
   """
-  if settings.cognition.embeddings == MINILM and settings.researcher.knowledge:
+  if settings.cognition.embeddings == MINILM and _retrieves(settings):
     minilm_wheel(lambda line: print(line, flush=True))
+
+
+def _retrieves(settings: RunSettings) -> bool:
+  """Whether anybody looks up items: a replay proposes what was proposed."""
+  replays = settings.llm.startswith(connect.REPLAY)
+  return bool(settings.researcher.knowledge) and not replays
 
 
 def minilm_wheel(say: Callable[[str], None]) -> pathlib.Path:
@@ -123,19 +131,24 @@ class MiniLmWorker:
       NoVectors: if the process failed or took too long; the next call begins
         another.
     """
-    if self._pipe is None:
-      self._pipe = self._begin()
     try:
+      if self._pipe is None:
+        self._pipe = self._begin()
+        # Only who reads can be sent more than a pipe holds.
+        self._answer(self._pipe)
       self._pipe.send(list(texts))
-      if not self._pipe.poll(self._deadline_s):
-        raise TimeoutError(f"it took over {self._deadline_s:.0f} s")
-      made = self._pipe.recv()
+      made = self._answer(self._pipe)
     except (EOFError, OSError) as error:
       self.close()
       raise NoVectors(f"MiniLM's process ended: {error or 'it died'}") from None
     if isinstance(made, str):
       raise NoVectors(f"MiniLM failed: {made}")
     return made
+
+  def _answer(self, pipe: Connection) -> Any:
+    if not pipe.poll(self._deadline_s):
+      raise TimeoutError(f"it took over {self._deadline_s:.0f} s")
+    return pipe.recv()
 
   def close(self) -> None:
     """Ends the process, if there is one."""
@@ -161,11 +174,14 @@ class MiniLmWorker:
 def _serve(pipe: Connection, wheel: str) -> None:
   """Answers texts with vectors, or with words on what went wrong."""
   limits.isolate()
-  # The accelerator is the Engineer's.
+  # The accelerator is the Engineer's, and so are all cores but one.
   os.environ["JAX_PLATFORMS"] = "cpu"
+  os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+  os.environ["TOKENIZERS_PARALLELISM"] = "false"
   from asi_evolve_jax.models.minilm import MiniLm
 
   model = None
+  pipe.send("")  # it reads
   while True:
     try:
       texts = pipe.recv()

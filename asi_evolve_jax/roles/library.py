@@ -93,9 +93,17 @@ class _Kept:
 
   def __init__(self, records: Records):
     self._records = records
+    # An Index that grows asks for all of them again.
+    self._read: dict[str, np.ndarray] = {}
 
   def get(self, key: str, /) -> np.ndarray | None:
-    return self._records.get_array(f"vectors/{key}")
+    if key not in self._read:
+      found = self._records.get_array(f"vectors/{key}")
+      if found is None:
+        return None
+      self._read[key] = found
+    return self._read[key]
 
   def __setitem__(self, key: str, vector: np.ndarray, /) -> None:
     self._records.put_array(f"vectors/{key}", vector)
+    self._read[key] = vector

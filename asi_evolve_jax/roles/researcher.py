@@ -95,8 +95,8 @@ class Researcher:
     model = connect.connect(settings, connect.RESEARCHER, book, secret_values())
     self._team = make_team(settings, model)
     log.info("%s", announce(settings) or f"{self._team.name} proposes")
-    embed = make_embedder(settings, book, secret_values())
-    index = library.make_index(records, settings, track, items_dir, embed)
+    self._embed = make_embedder(settings, book, secret_values())
+    index = library.make_index(records, settings, track, items_dir, self._embed)
     self._contexts = Contexts(self.view, settings, track, index)
     # Naming a Program parses it: once, not at every look.
     self._baselines = [(program_id(b.source), b) for b in track.baselines()]
@@ -122,7 +122,9 @@ class Researcher:
     return self._propose_candidates() or repaired
 
   def close(self) -> None:
-    """Nothing is held."""
+    """Ends what makes vectors."""
+    if self._embed is not None:
+      self._embed.close()
 
   def _learn(self, news: list[Record]) -> None:
     if not self._settings.researcher.analyses:

@@ -123,3 +123,14 @@ def test_the_papers_priors_are_apart_from_ours():
   assert len(both) - len(ours) == 12
   # The paper's items name the score to reach; ours must not.
   assert not any("2.63" in item.document() for item in ours)
+
+
+def test_a_reader_is_told_conditions_and_sizes_too(tmp_path):
+  write(tmp_path, "gates.md", GOOD)
+  (item,) = item_lib.load_items(tmp_path)
+  told = item.reading()
+  assert told.startswith(item.text)
+  for part in (*item.claims, item.applies, *item.suggests, item.source):
+    assert part in told
+  assert "Expected: recall: higher" in told
+  assert "Effect sizes" not in told  # it has none

