@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ import numpy as np
 from asi_evolve_jax.evaluation.statistics import (
   Interval,
   bootstrap_interval,
+  holm,
   paired_difference,
+  sign_flip_p,
 )
 from asi_evolve_jax.records import View
 from asi_evolve_jax.reporting.figures import (
@@ -38,6 +41,7 @@ from asi_evolve_jax.tracks.base import Metric
 
 _LOCAL = ("name", "run_dir", "workers", "durable", "seed")
 _DRAWS = 2000
+_P = "p: sign-flip test, corrected for the number of conditions (Holm)."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +158,10 @@ def study(runs: Sequence[Run], metric: Metric, reference: str = "") -> Study:
 
 
 def write(found: Study, goals: Sequence[float], out: Path) -> str:
-  """Writes ablation.md and ablation.png to `out`; returns the text."""
+  """Writes ablation.md, .png and .json to `out`; returns the text.
+
+  The .json holds every run's gains, for those who want other statistics.
+  """
   text = "\n".join(
     [
       f"# Conditions against {_short(found, found.reference)}\n",
@@ -167,6 +174,14 @@ def write(found: Study, goals: Sequence[float], out: Path) -> str:
     ]
   )
   (out / "ablation.md").write_text(text)
+  runs = {
+    _short(found, name): {
+      str(seed): {"rounds_seconds_best": run.curve, "core_s": run.seconds}
+      for seed, run in runs.items()
+    }
+    for name, runs in found.runs.items()
+  }
+  (out / "ablation.json").write_text(json.dumps(runs) + "\n")
   draw_bands(
     {_short(found, name): band(found, name) for name in found.runs},
     "rounds",
@@ -238,23 +253,23 @@ def _summary(found: Study) -> str:
 def _finals(found: Study) -> list[str]:
   lines = [
     "| condition | runs | best, median [95 %] | gain on "
-    f"{_short(found, found.reference)}, mean [95 %] | better / equal / worse | "
-    "core-seconds a run |",
-    "|---|---|---|---|---|---|",
+    f"{_short(found, found.reference)}, mean [95 %] | p, corrected | better / "
+    "equal / worse | core-seconds a run |",
+    "|---|---|---|---|---|---|---|",
   ]
-  theirs = found.runs[found.reference]
+  gains = {
+    name: _pairs(found, name, lambda a, b: found.metric.gain(a.best, b.best))
+    for name in found.runs
+  }
+  p_values = _corrected(gains)
   for name, runs in found.runs.items():
     best = [run.best for run in runs.values()]
     middle = bootstrap_interval(best, lambda x: float(np.median(x)))
-    gains = [
-      found.metric.gain(run.best, theirs[seed].best)
-      for seed, run in runs.items()
-      if seed in theirs
-    ]
-    gain, counts = "", ""
-    if name != found.reference and gains:
-      gain = _cell(Interval(*paired_difference(gains)[:3]), "+.3g")
-      signs = collections.Counter(np.sign(gains).tolist())
+    gain, p, counts = "", "", ""
+    if gains[name]:
+      gain = _cell(Interval(*paired_difference(gains[name])[:3]), "+.3g")
+      p = f"{p_values[name]:.2g}"
+      signs = collections.Counter(np.sign(gains[name]).tolist())
       counts = f"{signs[1.0]} / {signs[0.0]} / {signs[-1.0]}"
     seconds = statistics.fmean(run.seconds for run in runs.values())
     cells = (
@@ -262,6 +277,7 @@ def _finals(found: Study) -> list[str]:
       len(runs),
       _cell(middle, ".7g"),
       gain,
+      p,
       counts,
       f"{seconds:.0f}",
     )
@@ -270,31 +286,79 @@ def _finals(found: Study) -> list[str]:
     *lines,
     "",
     "Gains are paired by seed (t interval, positive is better); medians have "
-    "bootstrap intervals.\n",
+    f"bootstrap intervals. {_P}\n",
   ]
 
 
 def _goals(found: Study, goals: Sequence[float]) -> list[str]:
-  lines = [
+  head = [
     "| condition | " + " | ".join(f"{goal:g}" for goal in goals) + " |",
     "|---|" + "---|" * len(goals),
   ]
+  lines, more = list(head), list(head)
+
+  def rounds(run: Run, goal: float) -> int:
+    reached = run.rounds_to(goal, found.metric)
+    return found.rounds if reached is None else reached
+
+  later = {
+    goal: {
+      name: _pairs(
+        found, name, lambda a, b, goal=goal: rounds(a, goal) - rounds(b, goal)
+      )
+      for name in found.runs
+    }
+    for goal in goals
+  }
+  p_values = {goal: _corrected(pairs) for goal, pairs in later.items()}
   for name, runs in found.runs.items():
-    cells = [_short(found, name)]
+    cells, differences = [_short(found, name)], [_short(found, name)]
     for goal in goals:
-      reached = [run.rounds_to(goal, found.metric) for run in runs.values()]
-      rounds = [found.rounds if n is None else n for n in reached]
-      count = sum(n is not None for n in reached)
-      said = _cell(bootstrap_interval(rounds), ".3g")
-      more = "" if count == len(reached) else "at least "
-      cells.append(f"{more}{said}; {count} of {len(reached)} runs")
+      count = sum(
+        run.rounds_to(goal, found.metric) is not None for run in runs.values()
+      )
+      taken = [rounds(run, goal) for run in runs.values()]
+      said = _cell(bootstrap_interval(taken), ".3g")
+      least = "" if count == len(runs) else "at least "
+      cells.append(f"{least}{said}; {count} of {len(runs)} runs")
+      pairs = later[goal][name]
+      if pairs:
+        mean = Interval(*paired_difference(pairs)[:3])
+        differences.append(
+          f"{_cell(mean, '+.3g')}; p {p_values[goal][name]:.2g}"
+        )
     lines.append("| " + " | ".join(cells) + " |")
+    if len(differences) > 1:
+      more.append("| " + " | ".join(differences) + " |")
   return [
     *lines,
     "",
     "Mean rounds with bootstrap intervals; a run that did not get there counts "
     f"as {found.rounds}, the rounds it had, so such a mean is a lower bound.\n",
+    f"Rounds more than {_short(found, found.reference)} took, counted so, "
+    f"paired by seed (t interval). {_P}\n",
+    *more,
+    "",
   ]
+
+
+def _pairs(
+  found: Study, name: str, difference: Callable[[Run, Run], float]
+) -> list[float]:
+  """Returns `difference` of a condition's run and the reference's, by seed."""
+  theirs = found.runs[found.reference]
+  return [
+    difference(run, theirs[seed])
+    for seed, run in found.runs[name].items()
+    if seed in theirs and name != found.reference
+  ]
+
+
+def _corrected(pairs: Mapping[str, Sequence[float]]) -> dict[str, float]:
+  """Returns sign-flip p values, corrected for the number of conditions."""
+  names = [name for name, values in pairs.items() if values]
+  corrected = holm([sign_flip_p(pairs[name]) for name in names])
+  return dict(zip(names, corrected, strict=True))
 
 
 def _changes(found: Study) -> list[str]:

@@ -1,6 +1,7 @@
 """Conditions of a study side by side."""
 
 import dataclasses
+import json
 import math
 import pathlib
 import sys
@@ -76,11 +77,18 @@ def test_gains_are_paired_and_missed_goals_are_said(tmp_path):
   assert (tmp_path / "ablation.png").stat().st_size > 1000
   assert "6 runs of up to 10 rounds, 0.06 core-hours" in text
   # Gains -2, -2, 0: mean -4/3, half width t(2) * sd / sqrt 3 = 4.303 * 2/3.
-  assert "| greedy | 3 | 3 [1, 7] | -1.33 [-4.2, +1.54] | 0 / 1 / 2 |" in text
-  assert "| full | 3 | 5 [3, 7] |  |  | 36 |" in text
+  assert (
+    "| greedy | 3 | 3 [1, 7] | -1.33 [-4.2, +1.54] | 0.5 | 0 / 1 / 2 |" in text
+  )
+  assert "| full | 3 | 5 [3, 7] |  |  |  | 36 |" in text
   # 6, 1 and 3 rounds; 8, 10 (not reached) and 4.
   assert "| full | 3.33 [1, 6]; 3 of 3 runs |" in text
   assert "| greedy | at least 7.33 [4, 10]; 2 of 3 runs |" in text
+  # 2, 9 and 1 more: mean 4, half width 4.303 * 4.359 / sqrt 3; of 8 patterns
+  # of signs two are as far from 0.
+  assert "| greedy | +4 [-6.83, +14.8]; p 0.25 |" in text
+  saved = json.loads((tmp_path / "ablation.json").read_text())
+  assert saved["full"]["2"]["rounds_seconds_best"] == [[0, 0, 2], [3, 3, 7]]
   assert "- greedy: config.sampler.name: 'ucb1' -> 'greedy'" in text
 
 
