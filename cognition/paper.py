@@ -31,6 +31,7 @@ _ABSTRACT = (
 _HEADING = re.compile(r"^#\s+(?P<text>.+)$", re.MULTILINE)
 _PROSE = re.compile(r"(?!\\|%|-{3}|arxiv[:\s]).*?[^\W\d_]{2}", re.IGNORECASE)
 _MOST_TITLE = 120  # characters of a line that stands in for a title
+_MOST_GROUP = 2000  # characters between two braces of a title
 _MOST_BYTES = 10_000_000
 
 _TEX = re.compile(
@@ -45,6 +46,8 @@ _TITLE = re.compile(r"\\(?:icml)?title(?![A-Za-z])\*?\s*(?:\[[^\]]*\]\s*)?\{")
 _NOTE = re.compile(
   r"\\(?:thanks|footnote|vspace|hspace|label)\*?\s*(?:\[[^\]]*\])?\{"
 )
+# \'e and \"{o}: slugs are in ASCII, and a person corrects the title.
+_ACCENT = re.compile(r"\\['\"`^~=.](?=\s?\{?\\?[A-Za-z])")
 _COMMAND = re.compile(r"\\(?:[A-Za-z]+\*?|\\(?:\[[^\]]*\])?|[ ,;:!])")
 
 
@@ -98,13 +101,18 @@ def _title(text: str) -> str:
   body = text.partition("\\begin{document}")[2] or text
   lines = (line.strip() for line in body.splitlines())
   first = next((line for line in lines if _PROSE.match(line)), "")
-  return _plain(first.lstrip("# "))[:_MOST_TITLE].strip() or "Untitled"
+  return (
+    _plain(first.lstrip("# ")[:_MOST_GROUP])[:_MOST_TITLE].strip() or "Untitled"
+  )
 
 
 def _group(text: str, start: int) -> str:
-  """Returns what stands between `start`, behind a brace, and its partner."""
+  """Returns what stands between `start`, behind a brace, and its partner.
+
+  A partner that is missing, or too far away for a title, gives "".
+  """
   depth, place = 1, start
-  while place < len(text):
+  while place < min(len(text), start + _MOST_GROUP):
     char = text[place]
     if char == "\\":
       place += 1  # whatever follows is no brace of a group
@@ -121,7 +129,7 @@ def _plain(latex: str) -> str:
   while note := _NOTE.search(latex):
     end = note.end() + len(_group(latex, note.end())) + 1
     latex = latex[: note.start()] + latex[end:]
-  text = _COMMAND.sub(" ", latex)
+  text = _COMMAND.sub(" ", _ACCENT.sub("", latex))
   text = re.sub(r"\\(?=[^\w\s])", "", text).replace("~", " ")
   return " ".join(re.sub(r"[{}$]", "", text).split())
 

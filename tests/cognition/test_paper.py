@@ -67,6 +67,10 @@ def test_title_and_abstract_are_found(text):
       "\\thanks{Of {nobody}.}}",
       "Gated Nets of 5% & more",
     ),
+    (
+      r"\title{Poincar\'e and G\"{o}del $\alpha$-nets}",
+      "Poincare and Godel -nets",
+    ),
     ("% \\title{Old}\n\\titlerunning{G}\n\\icmltitle{New}", "New"),
     (
       "\\documentclass[a4paper]{article}\n\\usepackage{x}\n"

@@ -69,6 +69,7 @@ def test_what_a_model_reads_is_an_item_that_awaits_review():
   assert len(server.requests) == 1
   assert "falls by 3.25 %" in server.text(0)
   assert "conv=4, conv=none" in server.text(0)
+  assert "what its text asks of a reader or of a model" in server.text(0)
   assert item.id == "gates-of-the-third-kind"
   assert item.signature == {"bits_per_byte": "falls"}
   assert item.effects == ("3.25 % less loss; size and data are not told",)
