@@ -36,8 +36,8 @@ from asi_evolve_jax.settings import ModelSettings
 
 log = logging.getLogger(__name__)
 
-# Code and JSON have three to four characters a token; fewer is on the safe
-# side of a budget.
+# Code and JSON have three to four characters of ASCII a token; fewer is on the
+# safe side of a budget. Other scripts have about one.
 CHARS_PER_TOKEN = 3
 # A model that could not be reached is left alone, twice as long each time.
 _FIRST_REST_S = 60.0
@@ -58,6 +58,12 @@ class Book(Protocol):
   def left(self) -> Mapping[str, float]:
     """Returns what may still be spent of tokens and money, where limited."""
     ...
+
+
+def most_tokens(text: str) -> int:
+  """Returns how many tokens `text` may have, before anybody has counted."""
+  ascii_only = len(text.encode("ascii", "ignore"))
+  return -(-ascii_only // CHARS_PER_TOKEN) + len(text) - ascii_only
 
 
 class Client:
@@ -143,7 +149,7 @@ class Client:
     return "" if "" in whys else whys[0]
 
   def _complete(self, prompt: Prompt, model: str) -> Completion:
-    tokens = -(-(len(prompt.text) + len(prompt.system)) // CHARS_PER_TOKEN)
+    tokens = most_tokens(prompt.system + prompt.text)
     if tokens > self._settings.context_tokens:
       return Completion(
         port.TOO_LONG,
@@ -279,7 +285,8 @@ class Client:
     """Returns the Completion of an equal question, and the id of a new Call.
 
     A Researcher that died after its call and before its Proposal asks the same
-    again: what was answered is not paid twice.
+    again: what was answered is not paid twice. Budgets count Calls, of which
+    there is one; the usage is for who says what a Proposal has cost.
     """
     question = [prompt.role, prompt.purpose, prompt.about, model]
     question += [prompt.system, prompt.text]
@@ -290,7 +297,9 @@ class Client:
       if call is None:
         return None, call_id
       if call.status == port.OK:
-        kept = Completion(port.OK, text=call.reply, model=model)
+        kept = Completion(
+          port.OK, text=call.reply, model=model, usage=dict(call.usage)
+        )
         return _structured(prompt, kept), call_id
     raise AssertionError(f"{prompt.about} was asked a thousand times")
 

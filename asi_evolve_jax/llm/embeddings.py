@@ -9,7 +9,6 @@ overrunning a budget and written down by the same client as a conversation.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asi_evolve_jax.llm import gemini, port
-from asi_evolve_jax.llm.client import CHARS_PER_TOKEN, Client
+from asi_evolve_jax.llm.client import Client, most_tokens
 from asi_evolve_jax.llm.port import Answer, Prompt, ProviderError, Usage
 
 DIMENSIONS = 768  # of the sizes that Google recommends, the least
@@ -76,7 +75,7 @@ class GeminiEmbeddings:
       )
       vectors = [found.values for found in response.embeddings or ()]
     # The API does not say what it counted.
-    usage = Usage(prompt=math.ceil(len(prompt.text) / CHARS_PER_TOKEN))
+    usage = Usage(prompt=most_tokens(prompt.text))
     return Answer(port.OK, json.dumps(_packed(vectors, len(texts))), usage)
 
 

@@ -97,17 +97,17 @@ class LanguageModel:
       except EditError as e:
         failed_edits += 1
         if failed_edits > 1:
-          ask = ask.rewrite(completion, str(e), context)
+          ask = ask.rewrite(completion, str(e), session)
         else:
-          ask = ask.repeat(completion, str(e))
+          ask = ask.repeat(completion, str(e), session)
         continue
       except ReplyError as e:
-        ask = ask.repeat(completion, str(e))
+        ask = ask.repeat(completion, str(e), session)
         continue
       problem = self._known(session, written)
       if not problem:
         return _draft(session, written, operator)
-      ask = ask.repeat(completion, problem)
+      ask = ask.repeat(completion, problem, session)
     raise session.exhausted(
       f"wrote nothing usable in {context.settings.turns} turns"
     )
@@ -160,15 +160,23 @@ class _Ask:
   schema: Mapping[str, Any]
   after: str = ""
 
-  def repeat(self, completion: Completion, problem: str) -> _Ask:
-    after = prompting.returned("again", completion, problem)
+  def repeat(
+    self, completion: Completion, problem: str, session: _Session
+  ) -> _Ask:
+    after = prompting.returned(
+      "again", completion, problem, shown=session.shown
+    )
     return dataclasses.replace(self, after=after)
 
   def rewrite(
-    self, completion: Completion, problem: str, context: Context
+    self, completion: Completion, problem: str, session: _Session
   ) -> _Ask:
     after = prompting.returned(
-      "rewrite", completion, problem, max_chars=context.settings.max_chars
+      "rewrite",
+      completion,
+      problem,
+      shown=session.shown,
+      max_chars=session.context.settings.max_chars,
     )
     return dataclasses.replace(
       self, purpose=f"{self.purpose}-whole", schema=replies.FULL, after=after
@@ -176,7 +184,14 @@ class _Ask:
 
 
 class _Session:
-  """The calls of one Proposal."""
+  """The calls of one Proposal.
+
+  Attributes:
+    context: of it.
+    choice: the model, and what spoke for it.
+    cost: so far.
+    shown: most characters of a reply that go back.
+  """
 
   def __init__(
     self,
@@ -193,6 +208,8 @@ class _Session:
     self._name = choice["model"]
     self._system = system
     self._room = prompting.Room(context_tokens)
+    longest = replies.longest(context.settings.max_chars)
+    self.shown = min(longest, self._room.reply_chars)
 
   def ask(self, ask: _Ask) -> Completion:
     """Returns an answer that is OK, CUT or INVALID.

@@ -25,7 +25,6 @@ _EFFECTS = 12  # features told, the surest first
 # Of the model's context, for the material: the rest is for the reply that
 # goes back.
 _SHARE = 0.6
-_SHOWN_REPLY = 20_000  # characters of a reply that goes back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,14 +99,20 @@ def material(context: Context, briefing: Briefing) -> list[Piece]:
 
 
 class Room:
-  """How much material a prompt takes; less once it was too long."""
+  """How much material a prompt takes; less once it was too long.
+
+  Attributes:
+    reply_chars: for a reply that goes back.
+  """
 
   def __init__(self, context_tokens: int):
     """
     Args:
       context_tokens: most that a prompt may have.
     """
-    self._chars = int(_SHARE * context_tokens * CHARS_PER_TOKEN)
+    chars = context_tokens * CHARS_PER_TOKEN
+    self._chars = int(_SHARE * chars)
+    self.reply_chars = chars - self._chars
 
   def ask(
     self,
@@ -141,7 +146,12 @@ class Room:
 
 
 def returned(
-  form: str, completion: Completion, problem: str, **values: object
+  form: str,
+  completion: Completion,
+  problem: str,
+  *,
+  shown: int,
+  **values: object,
 ) -> str:
   """Returns what follows a task when its reply goes back.
 
@@ -149,11 +159,12 @@ def returned(
     form: name of a template with `$reply` and `$problem`.
     completion: the reply.
     problem: what is wrong with it, for its author.
+    shown: most characters of the reply; what it may hold fits in.
     **values: what else the template takes.
   """
   text = completion.text
-  if len(text) > _SHOWN_REPLY:
-    text = f"{text[:_SHOWN_REPLY]}\n[... {len(text) - _SHOWN_REPLY} more]"
+  if len(text) > shown:
+    text = f"{text[:shown]}\n[... {len(text) - shown} more]"
   return template(form, reply=text, problem=problem, **values)
 
 

@@ -39,8 +39,21 @@ VERDICT = {
   "required": ["new", "why"],
 }
 
+# A line break and a quote are two characters of JSON each.
+_JSON_CHARS = 2
 _LONGEST_NAME = 40
 _LONGEST_MOTIVATION = 4000
+
+
+def longest(max_chars: int) -> int:
+  """Returns how many characters a reply may need that can be used.
+
+  Edits may search for a whole Program and replace it.
+
+  Args:
+    max_chars: of a Program.
+  """
+  return _JSON_CHARS * (2 * max_chars + _LONGEST_MOTIVATION)
 
 
 class ReplyError(ValueError):

@@ -22,6 +22,7 @@ from asi_evolve_jax.settings import (
 
 CALLS = "calls.jsonl"
 _TURNS = 2
+_SHOWN_REPLY = 100_000  # characters; more than any errand asks for
 
 
 class ErrandError(RuntimeError):
@@ -160,5 +161,5 @@ def ask(
       problem = completion.error
     if not problem:
       return completion.data
-    after = prompting.returned("again", completion, problem)
+    after = prompting.returned("again", completion, problem, shown=_SHOWN_REPLY)
   raise ErrandError(f"{prompt.model} wrote nothing usable: {problem}")

@@ -51,6 +51,9 @@ SCHEMA = {
   },
   "required": ["changed", "effects", "cause", "next", "lessons"],
 }
+# Characters of a reply that goes back, in those of a report: JSON doubles some,
+# and effects are not counted.
+_SHOWN = 4
 _MOST_EFFECTS = 6
 _MOST_LESSONS = 5
 # The fields whose numbers must be quotes. Those of `next` are settings to try.
@@ -116,7 +119,9 @@ class Reporter:
         if best["status"] == port.OK:
           break
         why = _complaint(best["misquotes"])
-      after = prompting.returned("again", completion, why)
+      after = prompting.returned(
+        "again", completion, why, shown=_SHOWN * self._settings.max_chars
+      )
     return {**author, **(best or {"status": status, "why": why})}
 
 

@@ -202,9 +202,12 @@ def test_replies_that_are_none(entry, status, why):
   assert len(server.requests) == 1
 
 
-def test_a_prompt_over_the_context_is_not_sent():
+@pytest.mark.parametrize(
+  "text", ["a" * 4000, "é" * 1000 + "a" * 10, "漢" * 1001]
+)
+def test_a_prompt_over_the_context_is_not_sent(text):
   done, call, server = _ask(
-    reply("x"), question=prompt(text="a" * 4000), context_tokens=1000
+    reply("x"), question=prompt(text=text), context_tokens=1000
   )
   assert done.status == call.status == port.TOO_LONG
   assert not server.requests
@@ -228,12 +231,14 @@ def test_usage_that_cannot_be_is_bounded():
 
 
 def test_an_answered_question_is_not_paid_twice():
-  book = Book()
+  book = Book(money=1)
   with GeminiServer(reply("once")) as server:
     first = client(server, book).complete(prompt())
     second = client(server, book).complete(prompt())  # a new process
     assert second.text == first.text == "once"
-    assert second.usage == {}
+    # Told again to who asks what it has cost, and spent once.
+    assert second.usage == first.usage
+    assert book.left()["money"] == 1 - first.usage["money"]
     client(server, book).complete(prompt(text="another"))
   assert len(server.requests) == 2
 

@@ -155,6 +155,17 @@ def test_what_is_too_long_or_does_not_parse_goes_back_uncut(tmp_path):
   assert "output_tokens" in server.text(3)
 
 
+def test_a_long_reply_goes_back_to_its_last_line(tmp_path):
+  long = "name = [\n" + '  "text",\n' * 4500 + "last = ("
+  script = [_whole(long), _whole({"score": 2.0}), error(500, "stop")]
+  with GeminiServer(*script) as server:
+    loop = _loop(tmp_path, server)
+    _run(loop, 1)
+  assert loop.candidates()[0].author == AUTHOR
+  assert len(long) > 40_000
+  assert json.dumps(long) in server.text(1)
+
+
 def test_a_prompt_that_is_too_long_is_sent_again_only_shorter(tmp_path):
   def too_long(request):
     del request
