@@ -279,7 +279,10 @@ def _draft(session: _Session, written: Written, operator: str) -> Draft:
     motivation=written.motivation,
     operator=operator,
     parents=(context.parent.program,),
-    knowledge=tuple(item.id for item in context.knowledge if item.text),
+    # What it was shown and did not use has no part in what comes of it.
+    knowledge=tuple(
+      item.id for item in context.knowledge if item.id in written.knowledge
+    ),
     author=author_of(session.choice),
     cost=session.cost,
     choice=session.choice,

@@ -79,7 +79,9 @@ def material(context: Context, briefing: Briefing) -> list[Piece]:
   ]
   pieces += [
     Piece(
-      3 + i, f"# From the literature and this run: {item.title}\n\n{item.text}"
+      3 + i,
+      f"# From the literature and this run: {item.title}\n\n"
+      f"Id: {item.id}\n\n{item.text}",
     )
     for i, item in enumerate(context.knowledge)
     if item.text

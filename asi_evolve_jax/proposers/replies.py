@@ -12,7 +12,11 @@ from asi_evolve_jax.llm.structured import unfenced
 from asi_evolve_jax.proposers import edits
 
 _TEXT = {"type": "string"}
-_SAID = {"name": _TEXT, "motivation": _TEXT}
+_SAID = {
+  "name": _TEXT,
+  "motivation": _TEXT,
+  "knowledge": {"type": "array", "items": _TEXT},
+}
 FULL = {
   "type": "object",
   "properties": {**_SAID, "program": _TEXT},
@@ -62,11 +66,12 @@ class ReplyError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-  """A Program as a model wrote it."""
+  """A Program as a model wrote it; `knowledge`: ids that it says it used."""
 
   name: str
   motivation: str
   source: str
+  knowledge: tuple[str, ...]
 
 
 def read(
@@ -108,7 +113,8 @@ def read(
       f"the motivation has {len(motivation)} characters, at most "
       f"{_LONGEST_MOTIVATION} are allowed"
     )
-  return Written(_name(data["name"]), motivation, source)
+  knowledge = tuple(data.get("knowledge", ()))
+  return Written(_name(data["name"]), motivation, source, knowledge)
 
 
 def _parses(source: str) -> None:

@@ -1,5 +1,6 @@
 """A thousand replies that nobody would send: each ends as a status."""
 
+import dataclasses
 import json
 import pathlib
 import random
@@ -13,7 +14,13 @@ from asi_evolve_jax.llm import port
 from asi_evolve_jax.llm.client import Client
 from asi_evolve_jax.programs.genome import Gene, Space
 from asi_evolve_jax.programs.source import program_id
-from asi_evolve_jax.proposers.base import Briefing, Context, Known, Story
+from asi_evolve_jax.proposers.base import (
+  Briefing,
+  Context,
+  Knowledge,
+  Known,
+  Story,
+)
 from asi_evolve_jax.proposers.registry import make_team
 from asi_evolve_jax.records.codec import encode
 from asi_evolve_jax.settings import ResearcherSettings
@@ -223,3 +230,21 @@ def test_no_reply_crashes_the_role_and_each_is_recorded(kind, draws, statuses):
     answer()
   assert statuses <= seen
   assert "unavailable" in seen
+
+
+def test_only_knowledge_that_a_model_says_it_used_is_cited():
+  items = tuple(
+    Knowledge(i, f"Item {i}", (), (), 1.0, f"Text of {i}.") for i in ("a", "b")
+  )
+  said = {
+    "name": "n",
+    "motivation": "m",
+    "knowledge": ["b", "no-such", "b"],
+    "program": "X = 1\n",
+  }
+  context = dataclasses.replace(_context(0), knowledge=items)
+  with GeminiServer(reply(json.dumps(said))) as server:
+    team = make_team(llm_kit.settings(server), llm_kit.client(server, tries=1))
+    draft = team.propose("llm", context, {})
+  assert draft.knowledge == ("b",)
+  assert "Id: a\n\nText of a." in server.text(0)
