@@ -13,6 +13,7 @@ from pallas_kernels.shared import arguments, dispatch
 OPERATOR = dispatch.Operator(
   "delta_rule",
   reference.delta_rule,
+  reference.step,
   xla.delta_rule,
   chunk,
   cost.forward_cost,
@@ -36,6 +37,7 @@ def _by_scaling(form: Callable[..., Any]) -> Callable[..., Any]:
 GATED = dispatch.Operator(
   "gated_delta_rule",
   _by_scaling(reference.delta_rule),
+  _by_scaling(reference.step),
   _by_scaling(xla.delta_rule),
   gated_chunk,
   cost.forward_cost,
@@ -120,21 +122,22 @@ def step(
   """Computes one token of `delta_rule`, for decoding.
 
   Args:
-    q, k, p: [batch, heads, K].
+    q, k, p: [batch, heads, K], or fewer heads that divide v's.
     v: [batch, heads, V].
     g: None, [batch, heads] or [batch, heads, K].
     state: [batch, heads, K, V], as `delta_rule` returns it.
     scale, min_log_decay: as in `delta_rule`.
 
   Returns:
-    (out [batch, heads, V] in v's dtype, next state).
+    (out [batch, heads, V] in v's dtype, next state [batch, heads, K, V] in
+    float32, or float64 if any argument is).
+
+  Raises:
+    ValueError: on shapes that do not fit.
   """
-  g = arguments.floored(g, min_log_decay)
-  scale = arguments.default_scale(scale, q.shape[-1])
-  dtype = v.dtype
-  q, k, v, p, g = jax.tree.map(lambda x: x.astype(state.dtype), (q, k, v, p, g))
-  out, state = reference.step(q, k, v, p, g, state, scale)
-  return out.astype(dtype), state
+  return dispatch.one_token(
+    OPERATOR, {"q": q, "k": k, "v": v, "p": p}, g, state, scale, min_log_decay
+  )
 
 
 def gated_step(
@@ -148,6 +151,24 @@ def gated_step(
   scale: float | None = None,
   min_log_decay: float = arguments.DECAY_FLOOR,
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes one token of `gated_delta_rule`; beta is [batch, heads]."""
-  p, v = _scaled(k, v, beta)
-  return step(q, k, v, p, g, state=state, scale=scale)
+  """Computes one token of `gated_delta_rule`, for decoding.
+
+  Args:
+    q, k, v, g, state, scale, min_log_decay: as in `step`.
+    beta: [batch, heads of v].
+
+  Returns:
+    (out, next state) as `step`.
+
+  Raises:
+    ValueError: on shapes that do not fit.
+  """
+  return dispatch.one_token(
+    GATED,
+    {"q": q, "k": k, "v": v},
+    g,
+    state,
+    scale,
+    min_log_decay,
+    rates={"beta": beta},
+  )

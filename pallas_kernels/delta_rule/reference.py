@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from pallas_kernels.shared import chunks
+from pallas_kernels.shared.products import read_state
 
 
 def step(
@@ -18,12 +19,13 @@ def step(
   scale: float,
 ) -> tuple[jax.Array, jax.Array]:
   """One token: q, k, p [B, H, K], v [B, H, V], g None, [B, H] or [B, H, K]."""
+  q, k, v, p, g = jax.tree.map(lambda x: x.astype(state.dtype), (q, k, v, p, g))
   if g is not None:
     g = g if g.ndim == 3 else g[..., None]
     state = state * jnp.exp(g)[..., None]
-  error = v - jnp.einsum("bhk,bhkv->bhv", p, state)
+  error = v - read_state(p, state)
   state = state + k[..., :, None] * error[..., None, :]
-  return scale * jnp.einsum("bhk,bhkv->bhv", q, state), state
+  return scale * read_state(q, state), state
 
 
 def delta_rule(
@@ -43,9 +45,7 @@ def delta_rule(
     out, s = step(q, k, v, p, g, chunks.kept(s, keep), scale)
     return s, out
 
-  tokens = jax.tree.map(
-    lambda x: x.astype(state.dtype).swapaxes(0, 1), (q, k, v, p, g)
-  )
+  tokens = jax.tree.map(lambda x: x.swapaxes(0, 1), (q, k, v, p, g))
   xs = (tokens, chunks.continues(segments))
   state, out = jax.lax.scan(body, state, xs)
   return out.swapaxes(0, 1).astype(v.dtype), state

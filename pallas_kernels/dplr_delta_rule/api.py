@@ -12,6 +12,7 @@ from pallas_kernels.shared import arguments, dispatch
 OPERATOR = dispatch.Operator(
   "dplr_delta_rule",
   reference.dplr_delta_rule,
+  reference.step,
   xla.dplr_delta_rule,
   chunk,
   cost.forward_cost,
@@ -73,20 +74,24 @@ def step(
   """Computes one token of `dplr_delta_rule`, for decoding.
 
   Args:
-    q, k, p, e: [batch, heads, K].
+    q, k, p, e: [batch, heads, K], or fewer heads that divide v's.
     v: [batch, heads, V].
     g: None, [batch, heads] or [batch, heads, K].
     state: [batch, heads, K, V], as `dplr_delta_rule` returns it.
     scale, min_log_decay: as in `dplr_delta_rule`.
 
   Returns:
-    (out [batch, heads, V] in v's dtype, next state).
+    (out [batch, heads, V] in v's dtype, next state [batch, heads, K, V] in
+    float32, or float64 if any argument is).
+
+  Raises:
+    ValueError: on shapes that do not fit.
   """
-  g = arguments.floored(g, min_log_decay)
-  scale = arguments.default_scale(scale, q.shape[-1])
-  dtype = v.dtype
-  q, k, v, p, e, g = jax.tree.map(
-    lambda x: x.astype(state.dtype), (q, k, v, p, e, g)
+  return dispatch.one_token(
+    OPERATOR,
+    {"q": q, "k": k, "v": v, "p": p, "e": e},
+    g,
+    state,
+    scale,
+    min_log_decay,
   )
-  out, state = reference.step(q, k, v, p, e, g, state, scale)
-  return out.astype(dtype), state

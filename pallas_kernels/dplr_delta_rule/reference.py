@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from pallas_kernels.shared import chunks
+from pallas_kernels.shared.products import read_state
 
 
 def step(
@@ -19,13 +20,16 @@ def step(
   scale: float,
 ) -> tuple[jax.Array, jax.Array]:
   """One token: q, k, p, e [B, H, K], v [B, H, V], g None or [B, H, 1 or K]."""
-  seen = jnp.einsum("bhk,bhkv->bhv", p, state)
+  q, k, v, p, e, g = jax.tree.map(
+    lambda x: x.astype(state.dtype), (q, k, v, p, e, g)
+  )
+  seen = read_state(p, state)
   if g is not None:
     g = g if g.ndim == 3 else g[..., None]
     state = state * jnp.exp(g)[..., None]
   state = state + e[..., :, None] * seen[..., None, :]
   state = state + k[..., :, None] * v[..., None, :]
-  return scale * jnp.einsum("bhk,bhkv->bhv", q, state), state
+  return scale * read_state(q, state), state
 
 
 def dplr_delta_rule(
@@ -46,9 +50,7 @@ def dplr_delta_rule(
     out, s = step(q, k, v, p, e, g, chunks.kept(s, keep), scale)
     return s, out
 
-  tokens = jax.tree.map(
-    lambda x: x.astype(state.dtype).swapaxes(0, 1), (q, k, v, p, e, g)
-  )
+  tokens = jax.tree.map(lambda x: x.swapaxes(0, 1), (q, k, v, p, e, g))
   xs = (tokens, chunks.continues(segments))
   state, out = jax.lax.scan(body, state, xs)
   return out.swapaxes(0, 1).astype(v.dtype), state

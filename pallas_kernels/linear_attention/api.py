@@ -12,6 +12,7 @@ from pallas_kernels.shared import arguments, dispatch
 OPERATOR = dispatch.Operator(
   "linear_attention",
   reference.linear_attention,
+  reference.step,
   xla.linear_attention,
   chunk,
   cost.forward_cost,
@@ -63,18 +64,19 @@ def step(
   """Computes one token of `linear_attention`, for decoding.
 
   Args:
-    q, k: [batch, heads, K].
+    q, k: [batch, heads, K], or fewer heads that divide v's.
     v: [batch, heads, V].
     g: None, [batch, heads] or [batch, heads, K].
     state: [batch, heads, K, V], as `linear_attention` returns it.
     scale, min_log_decay: as in `linear_attention`.
 
   Returns:
-    (out [batch, heads, V] in v's dtype, next state).
+    (out [batch, heads, V] in v's dtype, next state [batch, heads, K, V] in
+    float32, or float64 if any argument is).
+
+  Raises:
+    ValueError: on shapes that do not fit.
   """
-  g = arguments.floored(g, min_log_decay)
-  scale = arguments.default_scale(scale, q.shape[-1])
-  dtype = v.dtype
-  q, k, v, g = jax.tree.map(lambda x: x.astype(state.dtype), (q, k, v, g))
-  out, state = reference.step(q, k, v, g, state, scale)
-  return out.astype(dtype), state
+  return dispatch.one_token(
+    OPERATOR, {"q": q, "k": k, "v": v}, g, state, scale, min_log_decay
+  )

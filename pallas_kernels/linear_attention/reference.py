@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from pallas_kernels.shared import chunks
+from pallas_kernels.shared.products import read_state
 
 
 def step(
@@ -17,11 +18,12 @@ def step(
   scale: float,
 ) -> tuple[jax.Array, jax.Array]:
   """One token: q, k [B, H, K], v [B, H, V], g None, [B, H] or [B, H, K]."""
+  q, k, v, g = jax.tree.map(lambda x: x.astype(state.dtype), (q, k, v, g))
   if g is not None:
     g = g if g.ndim == 3 else g[..., None]
     state = state * jnp.exp(g)[..., None]
   state = state + k[..., :, None] * v[..., None, :]
-  return scale * jnp.einsum("bhk,bhkv->bhv", q, state), state
+  return scale * read_state(q, state), state
 
 
 def linear_attention(
@@ -40,9 +42,7 @@ def linear_attention(
     out, s = step(q, k, v, g, chunks.kept(s, keep), scale)
     return s, out
 
-  tokens = jax.tree.map(
-    lambda x: x.astype(state.dtype).swapaxes(0, 1), (q, k, v, g)
-  )
+  tokens = jax.tree.map(lambda x: x.swapaxes(0, 1), (q, k, v, g))
   xs = (tokens, chunks.continues(segments))
   state, out = jax.lax.scan(body, state, xs)
   return out.swapaxes(0, 1).astype(v.dtype), state

@@ -159,5 +159,6 @@ def default_scale(scale: float | None, key_dim: int) -> float:
 
 
 def shared_heads(x: jax.Array, heads: int) -> jax.Array:
-  """Repeats the heads of x [batch, time, heads, dim], each for a group."""
-  return x if x.shape[2] == heads else jnp.repeat(x, heads // x.shape[2], 2)
+  """Repeats the heads of x [..., heads, dim], each for a group."""
+  few = x.shape[-2]
+  return x if few == heads else jnp.repeat(x, heads // few, -2)

@@ -32,12 +32,14 @@ class Operator(NamedTuple):
     name: for messages and kernels.
     reference, xla: take the tokens, the rates, g, the state, segments, the
       scale and (xla) the chunk size and how products are taken.
+    step: takes one token, its rates, g, the state and the scale.
     chunk: its `chunk.py`, for the kernels.
     cost: its `forward_cost`.
   """
 
   name: str
   reference: Callable[..., tuple[jax.Array, jax.Array]]
+  step: Callable[..., tuple[jax.Array, jax.Array]]
   xla: Callable[..., tuple[jax.Array, jax.Array]]
   chunk: Recurrence
   cost: Callable[..., Cost]
@@ -139,19 +141,11 @@ def recurrence(
     ValueError, TypeError: on shapes, dtypes or names that do not fit.
   """
   name = operator.name
-  arguments.check_recurrence(
-    name, tokens, g, initial_state, segment_ids, chunk_size
-  )
+  rates = dict(rates or {})
+  _check(name, tokens, g, rates, initial_state, segment_ids, chunk_size)
   sub_chunk = arguments.check_schedule(
     name, block_heads, sub_chunk, min_log_decay
   )
-  rates = dict(rates or {})
-  for rate, x in rates.items():
-    shape = tokens["v"].shape[:3]
-    if x.shape != shape:
-      raise ValueError(
-        f"{name}: {rate} must have shape {shape}, got {x.shape}."
-      )
   heads = tokens["v"].shape[2]
   tokens = {n: arguments.shared_heads(x, heads) for n, x in tokens.items()}
   q, v = tokens["q"], tokens["v"]
@@ -202,6 +196,78 @@ def recurrence(
     state,
     _costs(operator, plan, args, g),
   )
+
+
+def one_token(
+  operator: Operator,
+  tokens: Mapping[str, jax.Array],
+  g: jax.Array | None,
+  state: jax.Array,
+  scale: float | None,
+  min_log_decay: float,
+  *,
+  rates: Mapping[str, jax.Array] | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Computes what `recurrence` does of one token, for decoding.
+
+  Args:
+    operator: what to compute.
+    tokens: its arguments by name, [batch, heads, dim].
+    g: None, [batch, heads] or [batch, heads, K].
+    state: [batch, heads, K, V].
+    scale, min_log_decay: as in `recurrence`.
+    rates: [batch, heads of v].
+
+  Returns:
+    (out [batch, heads, V] in v's dtype, next state in float32, or float64 if
+    any argument is).
+
+  Raises:
+    ValueError, TypeError: on shapes or dtypes that do not fit.
+  """
+  if any(x.ndim != 3 for x in tokens.values()):
+    shapes = {name: x.shape for name, x in tokens.items()}
+    raise ValueError(
+      f"{operator.name}: a step takes tokens [batch, heads, dim], got {shapes}."
+    )
+  alone = {name: x[:, None] for name, x in tokens.items()}
+  _check(
+    operator.name,
+    alone,
+    None if g is None else g[:, None],
+    {name: x[:, None] for name, x in (rates or {}).items()},
+    state,
+  )
+  arguments.check_schedule(operator.name, None, None, min_log_decay)
+  heads, out_dtype = tokens["v"].shape[1], tokens["v"].dtype
+  tokens = {n: arguments.shared_heads(x, heads) for n, x in tokens.items()}
+  given = (*tokens.values(), *(rates or {}).values())
+  dtype = arguments.accumulation_dtype(*given, g, state)
+  g = arguments.floored(g, min_log_decay)
+  scale = arguments.default_scale(scale, tokens["q"].shape[-1])
+  out, state = operator.step(*given, g, state.astype(dtype), scale)
+  return out.astype(out_dtype), state
+
+
+def _check(
+  name: str,
+  tokens: Mapping[str, jax.Array],
+  g: jax.Array | None,
+  rates: Mapping[str, jax.Array],
+  initial_state: jax.Array | None,
+  segment_ids: jax.Array | None = None,
+  chunk_size: int | None = None,
+) -> None:
+  """Raises ValueError or TypeError where arrays do not fit together."""
+  arguments.check_recurrence(
+    name, tokens, g, initial_state, segment_ids, chunk_size
+  )
+  for rate, x in rates.items():
+    shape = tokens["v"].shape[:3]
+    if x.shape != shape:
+      raise ValueError(
+        f"{name}: {rate} must have shape {shape}, got {x.shape}."
+      )
 
 
 def _gpu_plan(

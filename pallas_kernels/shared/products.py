@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_EXACT = jax.lax.Precision.HIGHEST
+EXACT = jax.lax.Precision.HIGHEST
 # Tokens that share one reference token with those on both sides of them, where
 # a decay a channel weighs pairs; the most that keeps the factors finite.
 SUB_CHUNK = 4
@@ -61,7 +61,7 @@ class KernelProducts(NamedTuple):
 
   low: bool
   cuts: bool = True
-  precision: jax.lax.Precision | jax.lax.DotAlgorithmPreset = _EXACT
+  precision: jax.lax.Precision | jax.lax.DotAlgorithmPreset = EXACT
   sub_chunk: int = SUB_CHUNK
 
   def nn(self, a: jax.Array, b: jax.Array) -> jax.Array:
@@ -108,7 +108,7 @@ class XlaProducts(NamedTuple):
   sub_chunk: int = SUB_CHUNK
 
   def nn(self, a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, precision=_EXACT)
+    return jnp.matmul(a, b, precision=EXACT)
 
   def nt(self, a: jax.Array, b: jax.Array) -> jax.Array:
     return self.nn(a, b.mT)
@@ -127,6 +127,11 @@ class XlaProducts(NamedTuple):
 
   def fine(self, a: jax.Array, b: jax.Array) -> jax.Array:
     return self.nn(a, b)
+
+
+def read_state(x: jax.Array, state: jax.Array) -> jax.Array:
+  """Returns x^T state of each head: [..., K] and [..., K, V] to [..., V]."""
+  return jnp.einsum("...k,...kv->...v", x, state, precision=EXACT)
 
 
 def _split(x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels.shared.products import EXACT
+
 
 def over_shards(
   operator: Callable[..., tuple[jax.Array, jax.Array]], axis_name: str
@@ -66,7 +68,7 @@ def over_shards(
     def visit(before, shard):
       write, move, alone = shard
       seen = before if alone is None else jnp.where(alone, 0, before)
-      return move @ before + write, seen
+      return jnp.matmul(move, before, precision=EXACT) + write, seen
 
     if initial_state is None:
       initial_state = jnp.zeros((batch, heads, key_dim, value_dim), dtype)
@@ -74,7 +76,9 @@ def over_shards(
       visit, initial_state.astype(dtype), (writes, moves, cut)
     )
     before = befores[jax.lax.axis_index(axis_name)]
-    seen = jnp.einsum("bthk,bhkv->bthv", out[..., value_dim:], before)
+    seen = jnp.einsum(
+      "bthk,bhkv->bthv", out[..., value_dim:], before, precision=EXACT
+    )
     return out[..., :value_dim] + seen.astype(out.dtype), last
 
   return run

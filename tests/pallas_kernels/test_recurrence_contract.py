@@ -10,6 +10,7 @@ from recurrences_kit import (
   FORMS,
   OPERATORS,
   SEGMENTS,
+  check,
   draw,
   run,
   run_compiled,
@@ -110,13 +111,58 @@ def test_a_decay_of_zero_forgets_everything(operator, decay):
 
 @pytest.mark.parametrize("implementation", ["xla", "pallas_tpu"])
 def test_a_key_head_serves_a_group_of_value_heads(implementation):
-  args = single(draw("delta_rule", 14, heads=4))
+  args = single(draw("delta_rule", 14, heads=4, time=20))
   few = {n: args[n][:, :, ::2] for n in "qkp"}
-  out, state = run("delta_rule", args | few, implementation)
+  got, dfew = run_with_gradients("delta_rule", args | few, implementation, 16)
   many = {n: jnp.repeat(x, 2, 2) for n, x in few.items()}
-  want, want_state = run("delta_rule", args | many, "reference")
-  np.testing.assert_allclose(out, want, atol=FLOAT32)
-  np.testing.assert_allclose(state, want_state, atol=FLOAT32)
+  want, dmany = run_with_gradients("delta_rule", args | many, "reference", 16)
+  check(got, want, FLOAT32)
+  # A head's gradient is the sum of those of its copies.
+  summed = {
+    n: x.reshape(*x.shape[:2], 2, 2, -1).sum(3) if n in few else x
+    for n, x in dmany.items()
+  }
+  check(dfew, jax.tree.map(np.asarray, summed), FLOAT32)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_step_shares_key_heads_as_the_whole_does(operator):
+  _, step, names = FORMS[operator]
+  args = single(draw(operator, 16, heads=4, time=1))
+  few = {n: x[:, :, ::2] for n, x in args.items() if n in names and n != "v"}
+  args |= few
+  want, last = run(operator, args)
+  token = [args[name][:, 0] for name in names]
+  out, state = step(*token, args["g"][:, 0], state=args["initial_state"])
+  np.testing.assert_allclose(out, want[:, 0], atol=FLOAT32)
+  np.testing.assert_allclose(state, last, atol=FLOAT32)
+  token[0] = jnp.repeat(token[0], 3, 1)[:, :3]  # of 4 heads 3 are no divisor
+  with pytest.raises(ValueError, match="q must have shape"):
+    step(*token, state=args["initial_state"])
+
+
+@pytest.mark.parametrize("operator", [*OPERATORS, "gated_delta_rule"])
+def test_a_step_honours_the_options_of_the_whole(operator):
+  """A promised bound raises a stronger decay, and it does so in decoding."""
+  if operator == "gated_delta_rule":
+    function, step, names = gated_delta_rule, gated_step, "qkv"
+  else:
+    function, step, names = FORMS[operator]
+  args = single(draw("dplr_delta_rule", 17, time=1, decay="vector"))
+  tokens = [args[name] for name in names]
+  if operator == "gated_delta_rule":
+    tokens.append(jax.nn.sigmoid(args["q"][..., 0]))
+  tokens.append(30 * args["g"])
+  options = {"min_log_decay": -5.0, "scale": 0.7}
+  start = args["initial_state"]
+  want, last = function(*tokens, initial_state=start, **options)
+  out, state = step(*(x[:, 0] for x in tokens), state=start, **options)
+  np.testing.assert_allclose(out, want[:, 0], atol=FLOAT32)
+  np.testing.assert_allclose(state, last, atol=FLOAT32)
+  with pytest.raises(ValueError, match="min_log_decay must be in"):
+    step(*(x[:, 0] for x in tokens), state=start, min_log_decay=1.0)
+  with pytest.raises(ValueError, match="a step takes tokens"):
+    step(*tokens, state=start)
 
 
 @pytest.mark.parametrize("decay", DECAYS)
