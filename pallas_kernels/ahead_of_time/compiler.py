@@ -1,9 +1,9 @@
 """Compiles a function for a TPU topology and reads the schedule.
 
 libtpu compiles for any TPU on any Linux machine. The schedule of a Mosaic
-kernel is static: a bundle of instructions a cycle, so the bundles inside its
-grid loop are the cycles of one program when nothing waits for memory. XLA's own
-fusions carry an estimate each. Both are models, not timings.
+kernel is static: a bundle of instructions a cycle, so its bundles are the
+cycles when nothing waits for memory (schedule.py). XLA's own fusions carry an
+estimate each. Both are models, not timings.
 """
 
 from __future__ import annotations
@@ -18,9 +18,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+
+from pallas_kernels.ahead_of_time.schedule import (
+  Kernel,
+  UnreadError,
+  schedule,
+)
 
 _ENVIRONMENT = {
   "JAX_PLATFORMS": "cpu",
@@ -31,12 +37,10 @@ _ENVIRONMENT = {
   "TPU_ACCELERATOR_TYPE": "v5litepod-4",
   "TPU_WORKER_HOSTNAMES": "localhost",
 }
-_KERNEL_DUMP = re.compile(r"-(?P<name>[\w.]+?)-\d+-final_bundles\.txt$")
+_KERNEL_DUMP = re.compile(r"^\d+-(?P<name>[\w.\-]+?)-\d+-final_bundles\.txt$")
 _KERNEL = re.compile(
   r'%([\w.\-]+) = [^\n]*custom_call_target="tpu_custom_call"'
 )
-_LOOP_BUNDLE = re.compile(r"^\s*0x[0-9a-f]+ *\w* *: >")
-_LOOP_END = re.compile(r"totalorder %\w+, (\d+) /\* loop exit test")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _COMPUTATION = re.compile(r"(?:ENTRY )?%([\w.\-]+)")
 _WHILE = re.compile(r" while\(.*condition=%([\w.\-]+), body=%([\w.\-]+)")
@@ -47,24 +51,14 @@ class NotCheckedError(RuntimeError):
   """There is no libtpu here, so nothing can be said."""
 
 
-class Kernel(NamedTuple):
-  """The schedule of a Mosaic kernel.
-
-  Attributes:
-    cycles: of one step of its grid, waits for memory left out.
-    steps: of its grid, times the trips of loops around it.
-  """
-
-  cycles: int
-  steps: int
-
-
 @dataclasses.dataclass(frozen=True)
 class Compiled:
   """What the compiler says of one program on one device.
 
   Attributes:
     kernels: by name.
+    unread: why there is no schedule of a kernel, by name. Where there is one,
+      no sum of cycles is that of the program.
     xla_cycles: sum over XLA's fusions, loop bodies times their trips.
     temp_bytes: HBM for temporaries.
     argument_bytes, output_bytes: of HBM.
@@ -73,6 +67,7 @@ class Compiled:
   """
 
   kernels: dict[str, Kernel]
+  unread: dict[str, str]
   xla_cycles: int
   temp_bytes: int
   argument_bytes: int
@@ -131,9 +126,11 @@ class Compiler:
     compiled = traced.lower(lowering_platforms=("tpu",)).compile()
     seconds = time.monotonic() - start
     text = compiled.as_text() or ""
+    kernels, unread = self._kernels(text)
     memory: Any = compiled.memory_analysis()
     return Compiled(
-      kernels=self._kernels(text),
+      kernels=kernels,
+      unread=unread,
       xla_cycles=xla_cycles(text),
       temp_bytes=int(memory.temp_size_in_bytes),
       argument_bytes=int(memory.argument_size_in_bytes),
@@ -160,32 +157,29 @@ class Compiler:
     except (ImportError, AttributeError, KeyError):
       return
 
-  def _kernels(self, hlo: str) -> dict[str, Kernel]:
+  def _kernels(self, hlo: str) -> tuple[dict[str, Kernel], dict[str, str]]:
+    """Returns the schedules of the kernels that are called, and what is not."""
     runs = _runs(hlo)
     calls = {}
     for computation, line in _lines(hlo):
       kernel = _KERNEL.search(line)
       if kernel is not None:
         calls[kernel[1]] = runs.get(computation, 1)
+    unread = dict.fromkeys(calls, "libtpu has not written its schedule.")
     found = {}
     for path in self._dump.glob("*final_bundles.txt"):
       match = _KERNEL_DUMP.search(path.name)
-      if match is not None and match["name"] in calls:
+      if match is None or match["name"] not in calls:
+        continue
+      name = match["name"]
+      try:
         cycles, steps = schedule(path.read_text())
-        found[match["name"]] = Kernel(cycles, calls[match["name"]] * steps)
-    return found
-
-
-def schedule(bundles: str) -> Kernel:
-  """Reads a kernel's final schedule.
-
-  Bundles inside the grid's loop are marked; the loop ends with a comparison
-  with the number of steps and the two of its pipeline that fetch ahead and
-  write back.
-  """
-  inside = sum(1 for line in bundles.splitlines() if _LOOP_BUNDLE.match(line))
-  ends = [int(n) for n in _LOOP_END.findall(bundles)]
-  return Kernel(inside, max(1, max(ends, default=3) - 2))
+      except UnreadError as error:
+        unread[name] = str(error)
+      else:
+        found[name] = Kernel(cycles, calls[name] * steps)
+        del unread[name]
+    return found, unread
 
 
 def xla_cycles(hlo: str) -> int:

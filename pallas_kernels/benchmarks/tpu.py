@@ -138,6 +138,8 @@ def _row(mixer: str, result: dict[str, Any]) -> dict[str, Any]:
   if "refused" in result:
     return row | {"refused": result["refused"].splitlines()[0][:160]}
   compiled = result["compiled"]
+  if compiled["unread"]:
+    return row | {"not checked": str(compiled["unread"])}
   tokens = case["batch"] * case["time"] * case["heads"] / devices
   cycles = {"forward": 0, "backward": 0}
   for name, (each, steps) in compiled["kernels"].items():

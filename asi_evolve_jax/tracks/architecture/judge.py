@@ -331,6 +331,7 @@ class Case:
       self._data[forms.TPU],
       self._options.preflight,
       _COMPILING * self._deadline_s,
+      counted=self._options.modelled_cycles_weight > 0,
     )
 
   def _check_long(self) -> None:

@@ -11,6 +11,7 @@ They judge Artifacts, made elsewhere (forms.py says which).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,11 @@ def check_forms(plain: artifact.LoadedMixer, kernel: artifact.LoadedMixer):
 
 
 def check_compiles(
-  payload: bytes, topologies: tuple[str, ...], timeout_s: float
+  payload: bytes,
+  topologies: tuple[str, ...],
+  timeout_s: float,
+  *,
+  counted: bool = False,
 ) -> dict[str, Any]:
   """Compiles an Artifact for TPU topologies, in a process of its own.
 
@@ -76,19 +81,29 @@ def check_compiles(
     payload: an Artifact for "tpu".
     topologies: such as "v5e:4x4".
     timeout_s: for all of them.
+    counted: whether the Program is ranked by its cycles.
 
   Returns:
     For the report: "preflight", by topology the bytes of temporaries, modelled
     cycles and seconds of compiling, or "not checked" and why, as where there is
-    no libtpu; and "modelled_cycles" of the first that was.
+    no libtpu; and "modelled_cycles" of the first that was. A kernel whose
+    loops depend on what it computes has no number of cycles, and claims none.
 
   Raises:
-    Rejected: if one of them cannot run it, with the compiler's reason.
+    Rejected: if one of them cannot run it, with the compiler's reason, or if
+      its cycles are counted and cannot be.
   """
   try:
     found = preflight(payload, topologies, timeout_s)
   except NotCheckedError as error:
     return {"preflight": str(error)}
+  return report_compiled(found, counted=counted)
+
+
+def report_compiled(
+  found: Sequence[Mapping[str, Any]], *, counted: bool
+) -> dict[str, Any]:
+  """Returns what `check_compiles` does, of the answers of `preflight`."""
   summary: dict[str, Any] = {}
   cycles = []
   for result in found:
@@ -101,13 +116,18 @@ def check_compiles(
         f"it does not compile for {topology}: {result['refused']} Change the "
         "kernel, its blocks or its schedule so that TPUs take it."
       )
-    kernels = sum(each * steps for each, steps in result["kernels"].values())
-    cycles.append(kernels + result["xla_cycles"])
     summary[topology] = {
-      "modelled_cycles": cycles[-1],
       "temp_bytes": result["temp_bytes"],
       "compile_s": result["seconds"],
     }
+    for name, why in result["unread"].items():
+      if counted:
+        raise Rejected(f"its kernel {name} has no number of cycles: {why}")
+      summary[topology]["modelled_cycles"] = f"not checked: {name}: {why}"
+    if not result["unread"]:
+      kernels = sum(each * steps for each, steps in result["kernels"].values())
+      cycles.append(kernels + result["xla_cycles"])
+      summary[topology]["modelled_cycles"] = cycles[-1]
   first = {"modelled_cycles": cycles[0]} if cycles else {}
   return {"preflight": summary, **first}
 

@@ -130,6 +130,26 @@ def test_before_verification_it_must_compile_for_the_target():
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_a_kernel_whose_loops_have_no_number_claims_no_cycles():
+  read = {
+    "topology": "v5e:2x2",
+    "kernels": {"forward.1": [50, 8]},
+    "unread": {},
+    "xla_cycles": 7,
+    "temp_bytes": 0,
+    "seconds": 1.0,
+  }
+  report = kernel_gates.report_compiled([read], counted=True)
+  assert report["modelled_cycles"] == 407
+  unread = read | {"unread": {"own.1": "a loop. Give its loops bounds."}}
+  report = kernel_gates.report_compiled([unread], counted=False)
+  assert "modelled_cycles" not in report
+  cycles = report["preflight"]["v5e:2x2"]["modelled_cycles"]
+  assert cycles.startswith("not checked: own.1")
+  with pytest.raises(gates.Rejected, match=r"own\.1 has no number.*Give its"):
+    kernel_gates.report_compiled([unread], counted=True)
+
+
 def test_a_kernel_that_does_not_lower_for_tpus_is_refused():
   # Sorting one row is nothing to do, so both forms agree.
   sort = spoil("h = carry[...]", "h = jnp.sort(carry[...], axis=0)", OWN)
