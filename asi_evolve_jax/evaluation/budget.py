@@ -4,9 +4,12 @@ Everything is derived from the records, so it holds over all sessions and any
 number of machines. A Task begins, and a round is proposed, only if what it is
 expected to cost fits beside what is open already and verify's share; expected
 is the mean that its rung has measured so far, and for a rung that has measured
-nothing, that of the rung below. Before anything was measured nothing can be
-foretold: the first Tasks of a run begin in any case. Verify runs whole, on the
-share that the search left it: part of a comparison would be worth nothing.
+nothing, that of the rung below times how much more work the track says that
+this one is (`task_cost`). Before anything was measured nothing can be foretold:
+the first Tasks of a run begin in any case. Verify runs whole, on the share that
+the search left it: it gets fewer finalists where that share is too small, and
+once it is asked for nothing ends it, as part of a comparison would be worth
+nothing.
 
 Tokens and money end no search: they bound what is asked of models, call by call
 (llm/client.py), and who needs no model stands in for whoever may not ask.
@@ -16,6 +19,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import types
+from collections.abc import Mapping
 
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import UNSEEN, Task
@@ -26,6 +31,12 @@ NAMES = tuple(field.name for field in dataclasses.fields(BudgetSettings))
 ROUNDS = "rounds"  # not a cost, but steered as one
 CALLS = ("tokens", "money")  # what Calls take
 UNITS = {"wall_s": "s", "device_s": "s", "flops": "", "tokens": "", "money": ""}
+
+# Work of rungs of which nobody says that they differ.
+EQUAL: Mapping[str, float] = types.MappingProxyType({})
+# What the search leaves verify, in its expected costs: Tasks that cost a little
+# more than was expected must not cost it a finalist.
+_RESERVE = 1.1
 
 Costs = dict[str, float]
 
@@ -86,14 +97,20 @@ class Budget:
     view: of the run.
     settings: of the run.
     now: unix time, for the wall clock; None: the time of the last record.
+    work: rung -> work of one seed, in any unit (tracks.base.rung_work).
   """
 
   def __init__(
-    self, view: View, settings: RunSettings, now: float | None = None
+    self,
+    view: View,
+    settings: RunSettings,
+    now: float | None = None,
+    work: Mapping[str, float] = EQUAL,
   ):
     self._view = view
     self._settings = settings
     self._now = now
+    self._work = work
     self._workers = settings.workers.count or os.cpu_count() or 1
     self._limits = limits(view, settings)
     self._ending = [name for name in self._limits if name not in CALLS]
@@ -103,13 +120,17 @@ class Budget:
   def task_cost(self, rung: str, seeds: int) -> Costs:
     """Returns what a Task is expected to cost: device_s, flops, wall_s."""
     names = [r.name for r in self._rungs]
-    known = None
     place = names.index(rung) if rung in names else -1
-    while known is None and place >= 0:
-      known = self._view.spending.seed_cost(names[place])
-      place -= 1
-    known = known or dict.fromkeys(TASK_COSTS, 0.0)
-    return {name: value * seeds for name, value in known.items()}
+    for down, below in enumerate(reversed(names[: place + 1])):
+      known = self._view.spending.seed_cost(below)
+      if known is not None:
+        times = self._work.get(rung, 1.0) / self._work.get(below, 1.0)
+        # Two rungs down most of the time may be tracing and compiling: to
+        # multiply that would end the search before it had begun. Baselines go
+        # first, so the rung directly below has soon measured something.
+        times = seeds * (times if down < 2 else 1.0)
+        return {name: value * times for name, value in known.items()}
+    return dict.fromkeys(TASK_COSTS, 0.0)
 
   def lines(self) -> list[Line]:
     """Returns the budgets that have a limit, or something spent."""
@@ -178,17 +199,37 @@ class Budget:
       return ""
     return self.spent_up()
 
+  def finalists(self, wanted: int) -> int:
+    """Returns how many of `wanted` verify can afford, baselines beside them.
+
+    The wall clock is read at the end of the search: what a person takes to
+    approve verify is not held against it.
+    """
+    counts = range(wanted, 0, -1)
+    return next((count for count in counts if not self._short(count)), 0)
+
+  def no_verify(self) -> str:
+    """Returns why not even one finalist can be verified, in words."""
+    short = ", ".join(
+      f"{name} {cost:.4g} where {max(0.0, left):.4g} is left"
+      for name, (cost, left) in self._short(1).items()
+    )
+    return (
+      "no budget for verify: one finalist beside the baselines would take "
+      f"{short}; launch.verify asks for it all the same"
+    )
+
   def spent_up(self) -> str:
     """Returns the budget that has least left, in words.
 
     Of those that can end a search, of which there must be one.
     """
-    room, verify = self._room(), self._verify()
+    room, verify, spent = self._room(), self._verify(), self._spent()
     name = min(self._ending, key=lambda n: room[n] / self._limits[n])
     limit = self._limits[name]
     return (
-      f"budget: {name} {limit - room[name] - verify[name]:.4g} of {limit:.4g} "
-      f"spent, {verify[name]:.4g} kept for verify, "
+      f"budget: {name} {spent[name]:.4g} of {limit:.4g} spent, "
+      f"{verify[name]:.4g} kept for verify, "
       f"{max(room[name], 0.0):.4g} left is less than what would come next"
     )
 
@@ -209,8 +250,19 @@ class Budget:
   def _room(self) -> Costs:
     spent, verify = self._spent(), self._verify()
     return {
-      name: limit - spent[name] - verify[name]
+      name: limit - spent[name] - _RESERVE * verify[name]
       for name, limit in self._limits.items()
+    }
+
+  def _short(self, finalists: int) -> dict[str, tuple[float, float]]:
+    """Returns (cost, left) of the budgets that verify would overrun."""
+    spent = {**self._spent(), "wall_s": self._view.elapsed(self._now)}
+    costs = self._verify(finalists)
+    # What verify adds nothing to does not stop it.
+    return {
+      name: (costs[name], limit - spent[name])
+      for name, limit in self._limits.items()
+      if costs[name] and spent[name] + costs[name] > limit
     }
 
   def _fits(self, cost: Costs, room: Costs) -> bool:
@@ -242,7 +294,7 @@ class Budget:
       total[name] = self._view.spending.total[name] / proposed
     return total
 
-  def _verify(self) -> Costs:
+  def _verify(self, finalists: int | None = None) -> Costs:
     """What the last phase is to cost; nothing once its Tasks are asked for."""
     verify = self._settings.verify
     total = dict.fromkeys(NAMES, 0.0)
@@ -250,10 +302,12 @@ class Budget:
       return total
     if "verify-asked" in self._view.milestones:
       return total
+    if finalists is None:
+      finalists = verify.finalists
     baselines = len(verify.references)
     if verify.baselines == "all":
       baselines = max(baselines, len(self._view.baselines))
-    tasks = verify.finalists + baselines
+    tasks = finalists + baselines
     one = self._whole(verify.rung)
     for name, value in one.items():
       total[name] = value * tasks

@@ -8,6 +8,7 @@ from asi_evolve_jax.evaluation.budget import Budget
 from asi_evolve_jax.records import View, steering
 from asi_evolve_jax.records.schema import Steer
 from asi_evolve_jax.settings import RunSettings
+from asi_evolve_jax.tracks.base import Track, rung_work
 
 
 def describe(view: View, word: Steer) -> str:
@@ -30,10 +31,11 @@ def when(word: Steer) -> str:
   return time.strftime("%m-%d %H:%M", time.localtime(word.created_at))
 
 
-def section(view: View, settings: RunSettings) -> str:
+def section(view: View, settings: RunSettings, track: Track) -> str:
   """Returns budgets and words as Markdown."""
   lines = ["## What was spent, and what people said\n"]
-  lines += [f"- {line.text()}" for line in Budget(view, settings).lines()]
+  budget = Budget(view, settings, work=rung_work(track, settings))
+  lines += [f"- {line.text()}" for line in budget.lines()]
   for word in view.steering.words:
     gone = ", withdrawn" if word.number in view.steering.withdrawn else ""
     lines.append(

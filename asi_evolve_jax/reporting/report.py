@@ -78,7 +78,7 @@ def write_report(
       "Selected on these scores: nothing here is claimed.\n",
       leaderboard.markdown(table, track.metric, marks),
     ]
-  sections += [_failures(view), people.section(view, settings)]
+  sections += [_failures(view), people.section(view, settings, track)]
   text = "\n".join(sections)
   (folder / "leaderboard.md").write_text(text)
   (folder / "leaderboard.json").write_text(
@@ -125,6 +125,12 @@ def _header(view: View, settings: RunSettings, records: Records) -> str:
     f"{view.rounds()} rounds, {len(view.results)} results, "
     f"{view.elapsed():.0f} s of search; {reason}.\n"
   )
+  for name in ("verify-asked", "finished"):
+    milestone = view.milestones.get(name)
+    detail = milestone.detail if milestone else {}
+    said = detail.get("note") or detail.get("reason")
+    if said:
+      lines.append(f"Verify: {said}.\n")
   if settings.researcher.knowledge:
     without = ", ".join(settings.cognition.exclude) or "nothing"
     lines.append(

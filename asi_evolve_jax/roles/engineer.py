@@ -44,7 +44,7 @@ from asi_evolve_jax.roles.pools import make_pool
 from asi_evolve_jax.roles.promotion import Promotions
 from asi_evolve_jax.roles.scratch import Scratch
 from asi_evolve_jax.settings import RungSettings, RunSettings
-from asi_evolve_jax.tracks.base import Track
+from asi_evolve_jax.tracks.base import Track, rung_work
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,7 @@ class Engineer:
     self._cursor: Cursor | None = None
     rungs = [*settings.ladder, settings.verify.rung]
     self._rungs = {rung.name: rung for rung in rungs if rung is not None}
+    self._work = rung_work(track, settings)
     self._promotions = Promotions(settings, track, self.view)
     self._attempts: dict[str, Attempt] = {}  # by Task id
     self._output: list[Record] = []
@@ -371,7 +372,7 @@ class Engineer:
     did = False
     if not free or self.view.steering.paused:
       return did
-    budget = Budget(self.view, self._settings, time.time())
+    budget = Budget(self.view, self._settings, time.time(), self._work)
     affordable = budget.affordable()
     for task in self.view.pending():
       if not free:

@@ -63,7 +63,10 @@ class Promotions:
     """Returns what waits for approval, with the expected cost of the Task.
 
     The cost (device_s, flops) is None while its rung has measured nothing.
+    Nothing waits once the search has ended.
     """
+    if "search-ended" in self._view.milestones:
+      return []
     return [
       (task, self._cost(task))
       for task in self._due.values()

@@ -46,7 +46,7 @@ from asi_evolve_jax.roles.repair import Rejections
 from asi_evolve_jax.search.fitness import sampled
 from asi_evolve_jax.search.registry import make_sampler
 from asi_evolve_jax.settings import RunSettings
-from asi_evolve_jax.tracks.base import Track
+from asi_evolve_jax.tracks.base import Track, rung_work
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,7 @@ class Researcher:
     self._settings = settings
     self._track = track
     self.view = View(track.metric.name, track.metric.direction)
+    self._work = rung_work(track, settings)
     self._cursor = None
     book = CallBook(records, self.view, settings)
     model = connect.connect(settings, connect.RESEARCHER, book, secret_values())
@@ -191,6 +192,9 @@ class Researcher:
     self._commit([*records, Milestone(name="seeded", by=self.name)])
     return True
 
+  def _budget(self) -> Budget:
+    return Budget(self.view, self._settings, time.time(), self._work)
+
   def _propose_candidates(self) -> bool:
     proposed = self.view.proposed()
     wanted = min(
@@ -201,8 +205,7 @@ class Researcher:
     rung = self._parent_rung()
     if wanted <= 0 or rung is None:
       return False
-    budget = Budget(self.view, self._settings, time.time())
-    wanted = budget.rounds_left(wanted)
+    wanted = self._budget().rounds_left(wanted)
     if self._team.waits:
       return self._propose_together(rung, proposed + 1, wanted)
     records: list[Record] = []
@@ -263,7 +266,7 @@ class Researcher:
       return False
     did = False
     for result in self.view.unrepaired():
-      if not Budget(self.view, self._settings, time.time()).rounds_left(1):
+      if not self._budget().rounds_left(1):
         break
       self._repair(result)
       did = True

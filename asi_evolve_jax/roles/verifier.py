@@ -2,19 +2,24 @@
 
 After the search it asks for verify Tasks, once; whenever all that was asked
 for is measured, by itself or by `launch.verify`, it writes the Claims. The
-seeds that selected a finalist are never among those that judge it.
+seeds that selected a finalist are never among those that judge it. Finalists
+whose Task is expected to cost more than `approve_above` wait for a person, and
+there are fewer where the budgets do not suffice for all.
 """
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Mapping
 
+from asi_evolve_jax.evaluation.budget import Budget
 from asi_evolve_jax.records import Records, View
-from asi_evolve_jax.records.schema import CLAIMED, Milestone
+from asi_evolve_jax.records.schema import CLAIMED, VERIFY, Milestone, Task
 from asi_evolve_jax.roles.claims import claims
 from asi_evolve_jax.roles.waves import ASKED, is_open, make_wave, waves
-from asi_evolve_jax.settings import RunSettings, SettingsError
-from asi_evolve_jax.tracks.base import Track
+from asi_evolve_jax.settings import RunSettings, SettingsError, plain
+from asi_evolve_jax.tracks.base import Track, rung_work
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +92,37 @@ def finalists(view: View, settings: RunSettings, count: int) -> list[str]:
   return chosen[:count]
 
 
+def awaiting(
+  view: View, settings: RunSettings, work: Mapping[str, float]
+) -> list[tuple[Task, dict[str, float]]]:
+  """Returns the verify Tasks that wait for a person, with expected costs.
+
+  Those of the finalists that cost more than `approve_above` and that nobody has
+  approved; the whole wave waits for them, and baselines need no approval. None
+  before the search has ended, or once verify is asked for.
+
+  Args:
+    view: of the run.
+    settings: of the run.
+    work: of the rungs, as `tracks.base.rung_work` has it.
+  """
+  rung, limits = settings.verify.rung, plain(settings.approve_above)
+  passed = view.milestones
+  begins = "search-ended" in passed and not {ASKED, "finished"} & set(passed)
+  if rung is None or not begins or not any(limits.values()):
+    return []
+  budget = Budget(view, settings, time.time(), work)
+  cost = budget.task_cost(rung.name, len(rung.seeds))
+  if all(cost[name] <= limit for name, limit in limits.items() if limit):
+    return []
+  count = budget.finalists(settings.verify.finalists)
+  return [
+    (Task(program=p, rung=rung.name, seeds=rung.seeds, purpose=VERIFY), cost)
+    for p in finalists(view, settings, count)
+    if (p, rung.name) not in view.steering.approved
+  ]
+
+
 class Verifier:
   """Asks for verify Tasks, writes the Claims, says when all is done.
 
@@ -102,6 +138,7 @@ class Verifier:
     self._records = records
     self._settings = settings
     self._track = track
+    self._work = rung_work(track, settings)
     self._view = View(track.metric.name, track.metric.direction)
     self._cursor = None
 
@@ -119,7 +156,7 @@ class Verifier:
     if rung is None or not self._settings.verify.finalists:
       return self._finish({})
     if ASKED not in milestones:
-      return self._ask(rung.seeds)
+      return did if self._awaits() else self._ask(rung.seeds)
     asked = waves(self._view, self._settings)
     if any(is_open(self._view, wave) for wave in asked):
       return did
@@ -159,15 +196,32 @@ class Verifier:
     )
     return True
 
+  def _awaits(self) -> bool:
+    return bool(awaiting(self._view, self._settings, self._work))
+
   def _ask(self, seeds: tuple[int, ...]) -> bool:
-    count = self._settings.verify.finalists
-    chosen = finalists(self._view, self._settings, count)
+    wanted = self._settings.verify.finalists
+    budget = Budget(self._view, self._settings, time.time(), self._work)
+    count = budget.finalists(wanted)
+    if not count:
+      log.warning("%s", budget.no_verify())
+      return self._finish({"reason": budget.no_verify()})
+    chosen = finalists(self._view, self._settings, wanted)
+    note = ""
+    if len(chosen) > count:
+      note = f"{count} of {len(chosen)} finalists: no budget for more"
     wave = make_wave(
-      self._view, self._settings, chosen, seeds, self.name, name=ASKED
+      self._view,
+      self._settings,
+      chosen[:count],
+      seeds,
+      self.name,
+      name=ASKED,
+      note=note,
     )
     # First: of several verifiers one decides, and all write its Tasks.
     self._records.put(wave.milestone())
-    log.info("verify: %d finalists", len(chosen))
+    log.info("verify: %s", note or f"{len(chosen)} finalists")
     return True
 
   def _finish(self, detail: dict) -> bool:

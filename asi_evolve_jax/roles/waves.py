@@ -38,6 +38,7 @@ class Wave:
     control_seeds: the second set of a control; empty otherwise.
     proposed: Programs proposed by then, baselines aside.
     commit: of the code that asked.
+    note: why it is not as the config has it, or "".
   """
 
   name: str
@@ -49,6 +50,7 @@ class Wave:
   control_seeds: tuple[int, ...] = ()
   proposed: int = 0
   commit: str = ""
+  note: str = ""
 
   @property
   def programs(self) -> tuple[str, ...]:
@@ -83,6 +85,7 @@ class Wave:
       "seeds": list(self.seeds),
       "control_seeds": list(self.control_seeds),
       "commit": self.commit,
+      "note": self.note,
     }
     return Milestone(name=self.name, by=self.by, detail=detail)
 
@@ -96,6 +99,7 @@ def make_wave(
   *,
   name: str = "",
   control_seeds: Sequence[int] = (),
+  note: str = "",
 ) -> Wave:
   """Returns a new wave; its Milestone is to be put first, then its Tasks.
 
@@ -107,6 +111,7 @@ def make_wave(
     by: who asks.
     name: of the Milestone; by default one that follows from what is asked.
     control_seeds: as many again, to compare the Program with itself.
+    note: why it is not as the config has it.
   """
   rung = settings.verify.rung
   assert rung is not None
@@ -120,6 +125,7 @@ def make_wave(
     control_seeds=tuple(control_seeds),
     proposed=view.proposed(),
     commit=machine.commit(),
+    note=note,
   )
   if not name:
     name = f"{ASKED}/{digest(*(task.id for task in wave.tasks))[:12]}"
@@ -159,6 +165,7 @@ def waves(view: View, settings: RunSettings) -> list[Wave]:
         control_seeds=tuple(detail.get("control_seeds", ())),
         proposed=detail.get("proposed", 0),
         commit=detail.get("commit") or (view.run.commit if view.run else ""),
+        note=detail.get("note", ""),
       )
     )
   return found

@@ -98,6 +98,10 @@ class SumTrack:
   def stage_options(self, rung: RungSettings) -> dict[str, Any]:
     return dict(rung.options)
 
+  def work(self, rung: RungSettings, purpose: str = SEARCH) -> float:
+    del rung, purpose
+    return 1.0
+
   def manifest(self) -> dict[str, Any]:
     return {}
 

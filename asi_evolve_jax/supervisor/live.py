@@ -19,9 +19,11 @@ from asi_evolve_jax.evaluation.statistics import mean_interval
 from asi_evolve_jax.records import Held, View
 from asi_evolve_jax.records.schema import SEARCH
 from asi_evolve_jax.roles.promotion import Promotions
+from asi_evolve_jax.roles.verifier import awaiting
 from asi_evolve_jax.supervisor.progress import counts
 from asi_evolve_jax.supervisor.run import OpenRun
 from asi_evolve_jax.supervisor.steering import asks
+from asi_evolve_jax.tracks.base import rung_work
 
 _LINE_EVERY_S = 5.0
 _BEST_SHOWN = 6
@@ -37,6 +39,7 @@ class Live:
     self._run = run
     self._view = view
     self._promotions = promotions
+    self._work = rung_work(run.track, run.settings)
     self._console = Console(stderr=True)
     self._screen = (
       RichLive(console=self._console, refresh_per_second=4, transient=True)
@@ -80,8 +83,7 @@ class Live:
 
   def refresh(self) -> None:
     """Draws the present state."""
-    url = self._run.records.url
-    waiting = asks(self._view, self._promotions, url)[:_WAITING_SHOWN]
+    waiting = asks(self._run, self._view, self._promotions)[:_WAITING_SHOWN]
     for line in waiting:
       about = line.partition(",")[0]  # what follows changes with each Result
       if about not in self._said:
@@ -107,7 +109,8 @@ class Live:
       done = sum(task in view.results for task in asked)
       return f"verify {done}/{len(asked)}"
     if "search-ended" in view.milestones:
-      return "verify begins"
+      waits = awaiting(view, self._run.settings, self._work)
+      return "verify waits for approval" if waits else "verify begins"
     last = self._run.settings.ladder[-1].name
     done = sum(view.score(p, last) is not None for p in view.baselines)
     if done < len(view.baselines):
@@ -161,7 +164,7 @@ class Live:
 
   def _draw(self, waiting: list[str]) -> Group:
     settings, view = self._run.settings, self._view
-    budgets = Budget(view, settings, time.time()).lines()
+    budgets = Budget(view, settings, time.time(), self._work).lines()
     tally = counts(view, settings.ladder[0].name)
     wanted = rounds(view, settings)
     head = Table.grid(padding=(0, 2))
@@ -176,7 +179,7 @@ class Live:
     head.add_row(
       "",
       f"{tally.ok} passed",
-      f"{tally.rejected} rejected",
+      f"{tally.rejected} rejected, {tally.stopped} stopped",
       f"{tally.failed + tally.timeout} failed, {tally.lost} lost",
       f"{len(view.insights)} insights",
       "",

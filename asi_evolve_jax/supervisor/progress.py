@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
-from asi_evolve_jax.evaluation.budget import Budget, rounds
+from asi_evolve_jax.evaluation.budget import EQUAL, Budget, rounds
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import UNSEEN
 from asi_evolve_jax.settings import RunSettings
@@ -17,6 +18,7 @@ def end_reason(
   metric: Metric,
   now: float,
   *,
+  work: Mapping[str, float] = EQUAL,
   running: bool = False,
   waiting: bool = False,
 ) -> str | None:
@@ -27,6 +29,7 @@ def end_reason(
     settings: of the run.
     metric: the search's metric.
     now: unix time.
+    work: of the rungs, as evaluation.budget.Budget takes it.
     running: whether somebody is at work on a Task.
     waiting: whether a promotion waits for a person's approval.
   """
@@ -47,7 +50,7 @@ def end_reason(
   first = settings.ladder[0].name
   if view.results and not view.pending() and not view.ranked(first, 1):
     return f"nothing to build on: no baseline has a score at {first}"
-  budget = Budget(view, settings, now)
+  budget = Budget(view, settings, now, work)
   if budget.out_of_time():
     return budget.spent_up()
   wanted = rounds(view, settings)
@@ -74,6 +77,7 @@ class Counts:
 
   ok: int = 0
   rejected: int = 0
+  stopped: int = 0
   failed: int = 0
   timeout: int = 0
   lost: int = 0
@@ -81,7 +85,7 @@ class Counts:
 
 def counts(view: View, rung: str) -> Counts:
   """Counts the Results of candidates (no baselines) at `rung` by status."""
-  tally = dict.fromkeys(("ok", "rejected", "failed", "timeout", "lost"), 0)
+  tally = dict.fromkeys((f.name for f in dataclasses.fields(Counts)), 0)
   for result in view.results.values():
     known = result.program in view.proposal_of
     if result.rung == rung and known and result.program not in view.baselines:

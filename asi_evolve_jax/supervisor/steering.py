@@ -11,11 +11,14 @@ from rich.table import Table
 
 from asi_evolve_jax.evaluation import budget
 from asi_evolve_jax.records import Records, View, steering
-from asi_evolve_jax.records.schema import Steer
+from asi_evolve_jax.records.schema import REPEAT, Steer
 from asi_evolve_jax.records.views import LEAST_DIGITS
 from asi_evolve_jax.reporting.people import describe, when
 from asi_evolve_jax.roles.promotion import Promotions
+from asi_evolve_jax.roles.verifier import awaiting
+from asi_evolve_jax.roles.waves import is_open, waves
 from asi_evolve_jax.supervisor.run import OpenRun
+from asi_evolve_jax.tracks.base import rung_work
 
 USAGE = """\
 python -m launch.steer --records=URL [--author=NAME] <verb> ...
@@ -31,7 +34,8 @@ python -m launch.steer --records=URL [--author=NAME] <verb> ...
                          or rounds
   guide TEXT             what new Proposals must take up; "prefer GENE=VALUE"
                          and "avoid GENE=VALUE" are obeyed to the letter
-  approve PROGRAM RUNG   lets it climb though the rung costs `approve_above`
+  approve PROGRAM RUNG   lets it climb though the rung costs more than
+                         `approve_above`; the last RUNG is that of verify
   withdraw NUMBER        takes back a veto, guide or approve
   show                   what has been said and what waits for a word
 
@@ -43,7 +47,7 @@ _STRUCTURED = ("prefer", "avoid")
 # After the search has ended these would change nothing.
 _OF_THE_SEARCH = (
   *(steering.STOP, steering.PIN, steering.UNPIN),
-  *(steering.GUIDE, steering.APPROVE),
+  steering.GUIDE,
 )
 
 
@@ -87,12 +91,19 @@ def steer(
   if not author:
     raise SteerError("nobody's word: give --author=NAME.")
   view = view_of(run)
-  if "finished" in view.milestones:
+  if "finished" in view.milestones and not _measures(run, view):
     raise SteerError("the run has finished: there is nothing left to steer.")
   if "search-ended" in view.milestones and verb in _OF_THE_SEARCH:
     raise SteerError(f"the search has ended: {verb} would change nothing.")
   said = _arguments(run, view, verb, list(words), descendants)
   return [_write(run.records, view, verb, author, one) for one in said]
+
+
+def _measures(run: OpenRun, view: View) -> bool:
+  """Whether something that verify or a replay asked for is not measured."""
+  return any(task.purpose == REPEAT for task in view.pending()) or any(
+    is_open(view, wave) for wave in waves(view, run.settings)
+  )
 
 
 def _write(
@@ -143,7 +154,7 @@ def _arguments(
     return [{"program": program, "descendants": descendants}]
   if verb == steering.PIN:
     return [_pin(run, view, program)]
-  return [_approve(run, program, words[1])]
+  return [_approve(run, view, program, words[1])]
 
 
 def _check_state(view: View, verb: str) -> None:
@@ -185,12 +196,20 @@ def _pin(run: OpenRun, view: View, program: str) -> dict[str, Any]:
   return {"program": program}
 
 
-def _approve(run: OpenRun, program: str, rung: str) -> dict[str, Any]:
-  names = [r.name for r in run.settings.ladder[1:]]
+def _approve(
+  run: OpenRun, view: View, program: str, rung: str
+) -> dict[str, Any]:
+  last = run.settings.verify.rung
+  names = [r.name for r in (*run.settings.ladder[1:], last) if r is not None]
   if rung not in names:
     raise SteerError(
       f"{rung!r} is no rung that a Program climbs to; those are {names}."
     )
+  of_verify = last is not None and rung == last.name
+  if "search-ended" in view.milestones and not of_verify:
+    raise SteerError("the search has ended: approve would change nothing.")
+  if of_verify and "verify-asked" in view.milestones:
+    raise SteerError("verify has begun: it waits for nobody.")
   return {"program": program, "rung": rung}
 
 
@@ -247,16 +266,18 @@ def _withdraw(view: View, text: str) -> dict[str, Any]:
   return {"number": word.number}
 
 
-def asks(view: View, promotions: Promotions, url: str) -> list[str]:
+def asks(run: OpenRun, view: View, promotions: Promotions) -> list[str]:
   """Returns what waits for a person: a line each, with the command to say.
 
   Args:
+    run: that waits.
     view: of the run.
     promotions: that have seen all Results of `view`.
-    url: of the records.
   """
   lines = []
-  for task, cost in promotions.waiting():
+  work = rung_work(run.track, run.settings)
+  waiting = [*promotions.waiting(), *awaiting(view, run.settings, work)]
+  for task, cost in waiting:
     costs = "unknown as yet"
     if cost is not None:
       costs = f"{cost['device_s']:.4g} device-seconds"
@@ -265,7 +286,8 @@ def asks(view: View, promotions: Promotions, url: str) -> list[str]:
     lines.append(
       f"waits for approval: {task.program[:12]} to {task.rung}, expected cost "
       f"{costs} ({view.proposal_of[task.program].name}): python -m "
-      f"launch.steer --records={url} approve {task.program[:12]} {task.rung}"
+      f"launch.steer --records={run.records.url} approve "
+      f"{task.program[:12]} {task.rung}"
     )
   return lines
 
@@ -281,18 +303,20 @@ def show(run: OpenRun, console: Console) -> None:
     table.add_row(str(word.number), said, word.by, when(word), gone)
   console.print(table if now.words else "Nobody has said anything.")
   state = "the search goes on"
-  if "finished" in view.milestones:
+  if "finished" in view.milestones and not _measures(run, view):
     state = "finished"
   elif now.paused is not None:
     state = f"paused by {now.paused.by}"
   elif "search-ended" in view.milestones:
-    state = "the search has ended"
+    state = "the search has ended, verify or a replay goes on"
+  work = rung_work(run.track, run.settings)
+  spent = budget.Budget(view, run.settings, work=work)
   promotions = Promotions(run.settings, run.track, view)
   for result in list(view.results.values()):
     promotions.after(result)
   for line in (
     f"{state}; {view.rounds()} of {budget.rounds(view, run.settings)} rounds",
-    *(line.text() for line in budget.Budget(view, run.settings).lines()),
-    *asks(view, promotions, run.records.url),
+    *(line.text() for line in spent.lines()),
+    *asks(run, view, promotions),
   ):
     console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -30,6 +30,7 @@ from asi_evolve_jax.supervisor.processes import (
 )
 from asi_evolve_jax.supervisor.progress import end_reason
 from asi_evolve_jax.supervisor.run import OpenRun
+from asi_evolve_jax.tracks.base import rung_work
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Supervisor:
     self._view = View(run.track.metric.name, run.track.metric.direction)
     # Only to know what waits for a person: Engineers write what follows.
     self._promotions = Promotions(run.settings, run.track, self._view)
+    self._work = rung_work(run.track, run.settings)
     self._cursor = None
     self._stops = 0
 
@@ -120,6 +122,7 @@ class Supervisor:
       self._run.settings,
       self._run.track.metric,
       time.time(),
+      work=self._work,
       running=live.working(),
       waiting=bool(self._promotions.waiting()),
     )

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from asi_evolve_jax.evaluation.stages import Stage
 from asi_evolve_jax.programs.genome import Space
-from asi_evolve_jax.records.schema import SEARCH
-from asi_evolve_jax.settings import RungSettings
+from asi_evolve_jax.records.schema import SEARCH, VERIFY
+from asi_evolve_jax.settings import RungSettings, RunSettings
 
 MINIMIZE = "minimize"
 MAXIMIZE = "maximize"
@@ -113,6 +113,14 @@ class Track(Protocol):
     """Returns what the stages get as `StageRequest.options` (JSON)."""
     ...
 
+  def work(self, rung: RungSettings, purpose: str = SEARCH) -> float:
+    """Returns the work of one seed at `rung`, above 0 and in any unit.
+
+    Only ratios count: a rung that has measured nothing is expected to cost what
+    the one below does, times how much more work it is.
+    """
+    ...
+
   def manifest(self) -> dict[str, Any]:
     """Returns what the scores depend on outside the code (corpus), or {}.
 
@@ -144,3 +152,12 @@ class Track(Protocol):
   def columns(self) -> tuple[str, ...]:
     """Names of metrics and report entries that stand in the leaderboard."""
     ...
+
+
+def rung_work(track: Track, settings: RunSettings) -> dict[str, float]:
+  """Returns the work of one seed at each rung of a run, verify's among them."""
+  found = {rung.name: track.work(rung) for rung in settings.ladder}
+  verify = settings.verify.rung
+  if verify is not None:
+    found[verify.name] = track.work(verify, VERIFY)
+  return found

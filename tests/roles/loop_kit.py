@@ -6,9 +6,10 @@ import toy_track
 
 from asi_evolve_jax.evaluation.workers import InlinePool
 from asi_evolve_jax.records import Records, View
-from asi_evolve_jax.records.schema import Run
+from asi_evolve_jax.records.schema import Milestone, Run
 from asi_evolve_jax.roles.engineer import Engineer
 from asi_evolve_jax.roles.researcher import Researcher
+from asi_evolve_jax.roles.verifier import Verifier
 from asi_evolve_jax.settings import (
   ResearcherSettings,
   VerifySettings,
@@ -30,7 +31,7 @@ class Loop:
     self.settings = dataclasses.replace(
       toy_track.settings(),
       rounds=60,
-      verify=VerifySettings(finalists=0),
+      verify=changes.pop("verify", VerifySettings(finalists=0)),
       researcher=dataclasses.replace(PLAIN, **(researcher or {})),
       **changes,
     )
@@ -66,6 +67,19 @@ class Loop:
       run_dir=self.folder,
       pool=InlinePool(1),
     )
+    self.verifier = Verifier(
+      Records.open(str(self.folder / "records")), self.settings, self.track
+    )
+
+  def end_search(self):
+    self.records.put(
+      Milestone(name="search-ended", by="test", detail={"reason": "test"})
+    )
+
+  def verify_steps(self, count):
+    for _ in range(count):
+      self.verifier.step()
+      self.engineer.step()
 
   def steps(self, count):
     for _ in range(count):

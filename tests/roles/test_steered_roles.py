@@ -6,16 +6,19 @@ import sys
 import pytest
 
 from asi_evolve_jax.records import Records
-from asi_evolve_jax.records.schema import Milestone
+from asi_evolve_jax.records.schema import VERIFY, Milestone
 from asi_evolve_jax.reporting import leaderboard
 from asi_evolve_jax.reporting.people import section
+from asi_evolve_jax.reporting.report import _header as leaderboard_header
 from asi_evolve_jax.roles.verifier import finalists
 from asi_evolve_jax.settings import (
   ApprovalSettings,
   BudgetSettings,
+  RungSettings,
+  VerifySettings,
 )
 from asi_evolve_jax.supervisor.run import OpenRun
-from asi_evolve_jax.supervisor.steering import SteerError, steer
+from asi_evolve_jax.supervisor.steering import SteerError, asks, steer
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
@@ -157,6 +160,83 @@ def test_work_is_refused_before_a_budget_is_exceeded(tmp_path):
   assert 1250.0 < loop.view.spending.total["flops"] <= 1600.0
 
 
+# Two finalists and a reference; a Task costs four times one of explore.
+_VERIFY = VerifySettings(
+  finalists=2,
+  rung=RungSettings(name="verify", seeds=(7, 8), options={"work": 4}),
+  references=("score-8",),
+  baselines="references",
+)
+
+
+def _verified(loop):
+  return [r for r in loop.view.results.values() if r.purpose == VERIFY]
+
+
+def test_a_dear_verify_that_nothing_has_measured_gets_its_share(tmp_path):
+  budget = BudgetSettings(flops=2600.0)
+  loop = Loop(tmp_path, budget=budget, verify=_VERIFY)
+  loop.steps(30)
+  # 3 Tasks of 400 and a tenth in reserve are kept, where explore has 100.
+  assert 1000.0 < loop.view.spending.total["flops"] <= 2600.0 - 1320.0
+  loop.end_search()
+  loop.verify_steps(6)
+  assert "finished" in loop.view.milestones
+  assert len(_verified(loop)) == 3
+  assert loop.view.spending.total["flops"] <= 2600.0
+
+
+@pytest.mark.parametrize(
+  ("left", "tasks", "said"),
+  [
+    (850.0, 2, "1 of 2 finalists: no budget for more"),
+    (750.0, 0, "beside the baselines would take flops 800 where 750 is left"),
+  ],
+)
+def test_verify_has_the_finalists_that_are_left_money_for(
+  tmp_path, left, tasks, said
+):
+  loop = Loop(tmp_path, verify=_VERIFY)
+  loop.steps(12)
+  limit = loop.view.spending.total["flops"] + left
+  loop.say("budget", f"flops={limit}")
+  loop.end_search()
+  loop.verify_steps(6)
+  assert "finished" in loop.view.milestones
+  assert len(_verified(loop)) == tasks
+  assert loop.view.spending.total["flops"] <= limit
+  header = leaderboard_header(loop.view, loop.settings, loop.records)
+  assert said in header
+
+
+def test_a_dear_verify_waits_until_each_finalist_is_approved(tmp_path):
+  cheap = ApprovalSettings(flops=200.0)
+  loop = Loop(tmp_path, approve_above=cheap, verify=_VERIFY)
+  loop.steps(12)
+  loop.end_search()
+  loop.verify_steps(2)
+  assert "verify-asked" not in loop.view.milestones
+  one, two = finalists(loop.view, loop.settings, 2)
+  lines = asks(loop.run, loop.view, loop.engineer._promotions)
+  assert [line.split()[3] for line in lines] == [one[:12], two[:12]]
+  assert "to verify, expected cost" in lines[0]
+  assert "400 FLOPs" in lines[0]
+  loop.say("approve", one, "verify")
+  loop.restart()
+  loop.verify_steps(2)
+  assert not _verified(loop)
+  with pytest.raises(SteerError, match="search has ended"):
+    loop.say("approve", one, "explore")
+  loop.say("veto", two)  # the next best stands in, and waits in its turn
+  third = finalists(loop.view, loop.settings, 2)[1]
+  loop.verify_steps(2)
+  assert "verify-asked" not in loop.view.milestones
+  loop.say("approve", third, "verify")
+  loop.verify_steps(6)
+  assert {r.program for r in _verified(loop)} > {one, third}
+  assert two not in {r.program for r in _verified(loop)}
+
+
 @pytest.mark.parametrize(
   ("verb", "words", "message"),
   [
@@ -213,7 +293,7 @@ def test_the_report_says_what_people_did(loop):
   assert f"{name} (vetoed)" in leaderboard.markdown(
     table, loop.track.metric, {}
   )
-  text = section(view, loop.settings)
+  text = section(view, loop.settings, loop.track)
   assert f"1. veto {name} (ann," in text
   spent = view.spending.total["flops"]
   assert f"flops {spent:.4g} of 5000" in text

@@ -101,7 +101,7 @@ def train(request):
       "jax": "jax" in sys.modules,
     },
     curves={"loss": np.linspace(2.0, score, 5, dtype=np.float32)},
-    cost={"flops": 100.0},
+    cost={"flops": 100.0 * request.options.get("work", 1)},
   )
 
 
@@ -139,6 +139,9 @@ class ToyTrack:
 
   def stage_options(self, rung):
     return dict(rung.options)
+
+  def work(self, rung, purpose="search"):
+    return float(rung.options.get("work", 1))
 
   def manifest(self):
     return {}

@@ -2,8 +2,11 @@
 
 import dataclasses
 
+import pytest
+
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import (
+  STATUSES,
   Milestone,
   Proposal,
   Result,
@@ -97,6 +100,12 @@ def test_the_wall_clock_ends_the_search_in_time_for_verify():
   # 3 Tasks of 3 seeds, half a second each, on one worker.
   reason = end_reason(view, settings, METRIC, NOW + 6.0)
   assert "4.5 kept for verify" in reason
+  # A verify rung of four times the work has all of it kept back.
+  work = {"only": 1.0, "verify": 4.0}
+  early = NOW + 1.0
+  assert end_reason(view, settings, METRIC, early) is None
+  reason = end_reason(view, settings, METRIC, early, work=work)
+  assert "18 kept for verify" in reason
 
 
 def _measured(rung, cost):
@@ -167,6 +176,13 @@ def test_failed_rounds_count_as_rounds_and_are_tallied():
   assert "rounds" in end_reason(view, _settings(rounds=2), METRIC, NOW)
   tally = counts(view, "only")
   assert (tally.ok, tally.failed) == (0, 2)
+
+
+@pytest.mark.parametrize("status", sorted(STATUSES))
+def test_every_status_has_its_place_in_the_tally(status):
+  tally = counts(_view(1.0, 1.0, status=status), "only")
+  assert getattr(tally, status) == 2
+  assert sum(dataclasses.astuple(tally)) == 2
 
 
 def test_an_empty_run_has_not_ended():

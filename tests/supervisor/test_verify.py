@@ -27,6 +27,7 @@ from asi_evolve_jax.settings import (
 )
 from asi_evolve_jax.supervisor.benchmark import SumTrack
 from asi_evolve_jax.supervisor.run import attach, open_or_create
+from asi_evolve_jax.supervisor.steering import SteerError, steer
 from asi_evolve_jax.supervisor.verify import Session, Wanted
 from asi_evolve_jax.tracks.base import MAXIMIZE, Metric
 
@@ -110,6 +111,21 @@ def test_by_default_the_best_meet_the_baselines_on_seeds_nobody_used(run):
   assert Session(run).ask(Wanted()) == wave
   with pytest.raises(SettingsError, match="not measured yet: run again with"):
     session.ask(Wanted(programs=("p3",)))
+
+
+def test_a_finished_run_is_steered_while_something_is_measured(run):
+  with pytest.raises(SteerError, match="has finished"):
+    steer(run, "pause", (), "ann")
+  session = Session(run)
+  wave = session.ask(Wanted())
+  steer(run, "pause", (), "ann")
+  steer(run, "veto", (wave.finalists[1],), "ann")
+  steer(run, "resume", (), "ann")
+  session.follow()
+  for task in session.view.pending():
+    _measured(run, task, 1.0)
+  with pytest.raises(SteerError, match="has finished"):
+    steer(run, "pause", (), "ann")
 
 
 @pytest.mark.parametrize(

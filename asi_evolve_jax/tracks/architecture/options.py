@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from asi_evolve_jax.records.schema import VERIFY
 from asi_evolve_jax.settings import SettingsError, from_config, plain
 from asi_evolve_jax.training.synthetic.registry import TASKS
 
@@ -196,6 +197,18 @@ class RungOptions:
   def rates(self) -> tuple[float, ...]:
     """The learning rates that every Program is trained at."""
     return self.lrs or (self.lr,)
+
+  def seed_steps(self, purpose: str) -> int:
+    """Returns the optimiser steps of one seed, at all rates and on all tasks.
+
+    Args:
+      purpose: of the Task; tasks of `generalisation` are learned for VERIFY.
+    """
+    tasks = [self.development]
+    if purpose == VERIFY:
+      tasks.append(self.generalisation.tasks)
+    learned = sum(steps for some in tasks for steps in some.values())
+    return len(self.rates) * (self.steps + learned)
 
 
 def _check_tasks(tasks: Mapping[str, Any], time: int, where: str) -> None:

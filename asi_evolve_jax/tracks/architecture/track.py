@@ -198,6 +198,18 @@ class ArchitectureTrack:
       modelled_cycles_weight=fitness.modelled_cycles_weight,
     )
 
+  def work(self, rung: RungSettings, purpose: str = SEARCH) -> float:
+    """Returns about the multiply-adds of one seed's training.
+
+    Of the weights alone: a mixer's own work a token is not known before it is
+    traced, and grows with the width as theirs does.
+    """
+    options = self._stage_options(rung)
+    model, run = options.model, options.run
+    a_layer = (4.0 + 2.0 * model.mlp_ratio) * model.dim
+    a_token = model.dim * (model.layers * a_layer + model.vocab)
+    return a_token * run.batch * run.time * run.seed_steps(purpose)
+
   def manifest(self) -> dict[str, Any]:
     """Builds the corpus where it is not there yet; returns its manifest.
 

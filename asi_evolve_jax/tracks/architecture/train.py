@@ -37,8 +37,7 @@ def run(request: StageRequest) -> StageReply:
   """
   options = read_stage(request.options)
   tokens = options.run.batch * options.run.time
-  steps = len(options.run.rates)
-  steps *= options.run.steps + sum(suites.tasks(options).values())
+  steps = options.run.seed_steps(options.purpose)
   if options.run.flops:
     # Forward once, and backward twice as much.
     per_token = 3.0 * request.facts["flops_per_token"]

@@ -175,6 +175,11 @@ class CirclePackingTrack:
       "cpu_seconds": float(seconds),
     }
 
+  def work(self, rung: RungSettings, purpose: str = SEARCH) -> float:
+    """Returns the units of work that a Program gets."""
+    del purpose
+    return float(self.stage_options(rung)["work"])
+
   def manifest(self) -> dict[str, Any]:
     """Returns {}: the problem is its own data."""
     return {}

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from asi_evolve_jax.programs.source import program_id
+from asi_evolve_jax.records.schema import VERIFY
 from asi_evolve_jax.settings import RungSettings, SettingsError
 from asi_evolve_jax.tracks import registry
 from asi_evolve_jax.tracks.architecture.forms import check_target
@@ -142,6 +143,23 @@ def test_the_chunk_for_tpus_is_what_the_kernels_default_to():
   made = track(platform="tpu").stage_options(rung(time=1024))
   model = read_stage(made).model
   assert model.chunk_size == pallas_tpu.default_chunk([64, 128])
+
+
+def test_the_work_of_a_rung_counts_rates_tasks_and_sizes():
+  track = registry.load("architecture", {})
+  few = RungSettings(name="few", options={"steps": 100, "lrs": (1e-3, 1e-2)})
+  # Three times the steps, and as many again on tasks, one for verify alone.
+  more = {
+    **few.options,
+    "steps": 300,
+    "development": {"recall": 200},
+    "generalisation": {"tasks": {"multi_hop_recall": 100}},
+  }
+  many = RungSettings(name="many", options=more)
+  assert track.work(many, VERIFY) == 6 * track.work(few)
+  assert track.work(many) == 5 * track.work(few)
+  wide = {**few.options, "model": {"dim": 128, "layers": 4}}
+  assert track.work(RungSettings(name="w", options=wide)) > 4 * track.work(few)
 
 
 def test_a_fitness_with_step_time_ranks_and_searches_schedules():
