@@ -16,8 +16,10 @@ import numpy as np
 from asi_evolve_jax.evaluation.cost import Cost, growth
 
 Forward = Callable[[np.ndarray], np.ndarray]
-# (x, cotangent of y) -> cotangent of x
-Pullback = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# (x, cotangent of y) -> (y, cotangent of x)
+ForwardAndPullback = Callable[
+  [np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]
+]
 
 # Rounding that different order of summation may leave, in units in the last
 # place of the largest output: sums of some thousand terms stay below it.
@@ -172,26 +174,32 @@ def check_batch_independence(
 ) -> None:
   """Rejects a result that depends on the other sequences of its batch.
 
+  Changed are the sequences whose number has a bit, then those that lack it,
+  for each bit: of any two sequences, each is changed once while the other
+  stays, in twice the binary logarithm of the batch.
+
   Args:
     forward: the function.
     x: [batch, time, dim], batch at least 2.
     other: the same shape, other values.
   """
-  changed = x.copy()
-  changed[0] = other[0]
-  before, after = forward(x)[1:], forward(changed)[1:]
-  worst = float(np.max(np.abs(before - after)))
-  if not worst <= tolerance(before):
-    raise Rejected(
-      "changing one sequence of a batch changed the result for another by "
-      f"{worst:.2e}. Compute nothing over axis 0: no batch statistics, no "
-      "normalisation or reshape across sequences."
-    )
+  before = forward(x)
+  numbers = np.arange(len(x))
+  for bit in range((len(x) - 1).bit_length()):
+    for side in (0, 1):
+      changed = (numbers >> bit) & 1 == side
+      after = forward(np.where(changed[:, None, None], other, x))
+      worst = float(np.max(np.abs(before - after)[~changed]))
+      if not worst <= tolerance(before):
+        raise Rejected(
+          "changing some sequences of a batch changed the result for another "
+          f"by {worst:.2e}. Compute nothing over axis 0: no batch statistics, "
+          "no normalisation or reshape across sequences."
+        )
 
 
 def check_causality(
-  forward: Forward,
-  pullback: Pullback,
+  run: ForwardAndPullback,
   x: np.ndarray,
   other: np.ndarray,
   cuts: Sequence[int],
@@ -199,29 +207,29 @@ def check_causality(
   """Rejects a result that depends on later tokens.
 
   Tokens from a cut on are replaced; what comes before must stay within
-  rounding. Then the gradient of what comes before a cut, with respect to the
-  tokens from the cut on, must be zero: this finds a leak that the values hide.
+  rounding. The gradient of what comes before a cut, with respect to the tokens
+  from the cut on, must be zero: this finds a leak that the values hide.
 
   Args:
-    forward: x -> y, both [batch, time, dim].
-    pullback: (x, cotangent of y) -> cotangent of x.
+    run: (x, cotangent of y) -> (y, cotangent of x), all [batch, time, dim].
     x: inputs.
     other: inputs to replace them by.
     cuts: positions, each in [1, time). As many are tried at a time as there
       are sequences, so sequences must be independent (check that first).
+      Where one position alone reads ahead, only the cuts behind it show it:
+      `draw_cuts` says which to ask.
   """
   batch, length = x.shape[:2]
-  before = forward(x)
+  before, _ = run(x, np.zeros_like(x))
   for start in range(0, len(cuts), batch):
     group = list(cuts[start : start + batch])
     group += group[-1:] * (batch - len(group))
     future = np.arange(length)[None, :] >= np.asarray(group)[:, None]
     past = ~future[..., None]
-    after = forward(np.where(future[..., None], other, x))
+    after, pulled = run(np.where(future[..., None], other, x), other * past)
     leak = _leak(before, after, past, group, eps_of(before.dtype))
     if leak:
       raise Rejected(f"{leak}. {_CAUSAL_ADVICE}")
-    pulled = pullback(x, other * past)
     leak = np.abs(pulled) * ~past
     if not np.max(leak) <= _leak_tolerance(pulled, eps_of(pulled.dtype)):
       row, place, _ = np.unravel_index(np.argmax(leak), leak.shape)
@@ -318,20 +326,23 @@ def check_finite(
         )
 
 
-def cut_points(length: int, chunk: int) -> tuple[int, ...]:
-  """Returns where to cut a sequence: at chunk borders and within chunks."""
-  middle = (length // 2 // chunk) * chunk
-  wanted = (
-    1,
-    chunk - 1,
-    chunk,
-    chunk + 1,
-    middle - 1,
-    middle,
-    middle + chunk // 2,
-    length - 1,
-  )
-  return tuple(sorted({c for c in wanted if 1 <= c < length}))
+def draw_cuts(
+  length: int, most: int, rng: np.random.Generator
+) -> tuple[int, ...]:
+  """Returns where to cut a sequence: everywhere, or at places drawn.
+
+  A Program that knew which would read ahead between them, so `rng` must be one
+  that its author cannot foresee.
+
+  Args:
+    length: of the sequence, at least 2.
+    most: cuts.
+    rng: that draws where there are more places.
+  """
+  places = np.arange(1, length)
+  if len(places) > most:
+    places = np.sort(rng.choice(places, most, replace=False))
+  return tuple(int(place) for place in places)
 
 
 def eps_of(dtype: np.dtype) -> float:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 Params = dict[str, Any]
@@ -227,8 +228,7 @@ class LanguageModel:
       h = jax.checkpoint(mix, prevent_cse=False)(h)
       return jax.checkpoint(block.feed, prevent_cse=False)(h), None
 
-    layers = self.config.layers
-    depths = jnp.arange(layers, dtype=jnp.float32) / layers
+    depths = jnp.asarray(layer_depths(self.config.layers))
     h, _ = jax.lax.scan(
       layer,
       ends.embed(tokens, self._dtype),
@@ -276,6 +276,15 @@ class LanguageModel:
     weights = weights.astype(jnp.float32)
     weight = jnp.sum(weights)
     return jnp.sum(nats * weights) / jnp.where(weight > 0, weight, 1.0)
+
+
+def layer_depths(layers: int) -> np.ndarray:
+  """Returns what tells each layer's mixer its depth, float32 [layers].
+
+  Numbers, not an expression that a compiler may round in its own way: what
+  judges a mixer must ask it at the very depths that train.
+  """
+  return np.arange(layers, dtype=np.float32) / np.float32(layers)
 
 
 def _normal(rngs: nnx.Rngs, shape: tuple[int, ...], spread: float) -> jax.Array:

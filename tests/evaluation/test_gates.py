@@ -10,7 +10,7 @@ from asi_evolve_jax.evaluation.cost import cost as module_cost
 from asi_evolve_jax.evaluation.gates import Gate, Rejected
 
 BATCH, TIME, DIM, CHUNK = 4, 24, 6, 8
-CUTS = gates.cut_points(TIME, CHUNK)
+CUTS = range(1, TIME)
 
 
 @pytest.fixture
@@ -20,16 +20,13 @@ def inputs():
   return rng.standard_normal(shape).astype(np.float32)
 
 
-def functions(f):
+def function(f):
   @jax.jit
   def both(x, dy):
     y, pull = jax.vjp(f, x)
     return y, *pull(dy)
 
-  return (
-    lambda x: np.asarray(both(x, x)[0]),
-    lambda x, dy: np.asarray(both(x, dy)[1]),
-  )
+  return lambda x, dy: tuple(map(np.asarray, both(x, dy)))
 
 
 def padded(x, left, right):
@@ -110,9 +107,9 @@ def softmax(mask_future):
   ],
 )
 def test_causality(inputs, bad, near):
-  gates.check_causality(*functions(near), *inputs, CUTS)
+  gates.check_causality(function(near), *inputs, CUTS)
   with pytest.raises(Rejected, match="position"):
-    gates.check_causality(*functions(bad), *inputs, CUTS)
+    gates.check_causality(function(bad), *inputs, CUTS)
 
 
 def test_causality_forgives_rounding_and_no_more(inputs):
@@ -122,35 +119,35 @@ def test_causality_forgives_rounding_and_no_more(inputs):
     # As if a sum over all tokens were subtracted again.
     return lambda x: x + by * jnp.sum(x, axis=1, keepdims=True)
 
-  gates.check_causality(*functions(shifted(1e-7)), x, other, CUTS)
+  gates.check_causality(function(shifted(1e-7)), x, other, CUTS)
   with pytest.raises(Rejected):
-    gates.check_causality(*functions(shifted(1e-4)), x, other, CUTS)
+    gates.check_causality(function(shifted(1e-4)), x, other, CUTS)
 
 
 def test_causality_with_one_sequence(inputs):
   x, other = inputs[:, :1]
-  gates.check_causality(*functions(lambda x: jnp.cumsum(x, 1)), x, other, CUTS)
+  gates.check_causality(function(lambda x: jnp.cumsum(x, 1)), x, other, CUTS)
   with pytest.raises(Rejected, match=r"position 2[0-9] "):
     gates.check_causality(
-      *functions(lambda x: x.at[:, -2].add(x[:, -1])), x, other, CUTS
+      function(lambda x: x.at[:, -2].add(x[:, -1])), x, other, CUTS
     )
 
 
 def test_causality_refuses_nan(inputs):
   with pytest.raises(Rejected):
-    gates.check_causality(*functions(lambda x: x / (x - x)), *inputs, CUTS)
+    gates.check_causality(function(lambda x: x / (x - x)), *inputs, CUTS)
 
 
 def test_causality_in_half_precision(inputs):
   x, other = inputs.astype(jnp.bfloat16)
   share = jnp.bfloat16(0.25)
   gates.check_causality(
-    *functions(lambda x: x + share * jnp.roll(x, 1, 1).at[:, 0].set(0)),
+    function(lambda x: x + share * jnp.roll(x, 1, 1).at[:, 0].set(0)),
     *(x, other, CUTS),
   )
   with pytest.raises(Rejected, match="changed the result"):
     gates.check_causality(
-      *functions(lambda x: x + share * jnp.roll(x, -1, 1)), x, other, CUTS
+      function(lambda x: x + share * jnp.roll(x, -1, 1)), x, other, CUTS
     )
 
 
@@ -169,10 +166,22 @@ def test_causality_of_a_trained_model(rows):
     check(lambda tokens: tokens * np.nan)
 
 
-def test_cut_points_hit_chunk_borders():
-  assert gates.cut_points(24, 8) == (1, 7, 8, 9, 12, 23)
-  assert gates.cut_points(4, 8) == (1, 3)
-  assert all(1 <= c < 16 for c in gates.cut_points(16, 16))
+def test_cuts_are_everywhere_or_cannot_be_foreseen(inputs):
+  def drawn(most, seed):
+    return gates.draw_cuts(TIME, most, np.random.default_rng(seed))
+
+  assert drawn(TIME, 0) == tuple(range(1, TIME))
+  assert gates.draw_cuts(2, 8, np.random.default_rng(0)) == (1,)
+  some, others = drawn(8, 0), drawn(8, 1)
+  assert len(set(some)) == len(set(others)) == 8
+  assert set(some) != set(others)
+  assert set(some + others) < set(range(1, TIME))
+  # One step ahead, but not across the cuts that its author expects.
+  blind = np.isin(np.arange(TIME) + 1, [*some, TIME])[:, None]
+  run = function(lambda x: x + jnp.where(blind, 0, jnp.roll(x, -1, 1)))
+  gates.check_causality(run, *inputs, some)
+  with pytest.raises(Rejected, match="position"):
+    gates.check_causality(run, *inputs, others)
 
 
 @pytest.mark.parametrize(
@@ -186,13 +195,25 @@ def test_cut_points_hit_chunk_borders():
       lambda x: x.reshape(-1, DIM).cumsum(0).reshape(x.shape),
       lambda x: x.reshape(-1, DIM).cumsum(1).reshape(x.shape),
     ),
+    (
+      lambda x: jnp.flip(jnp.flip(x, 0).cumsum(0), 0),
+      lambda x: jnp.flip(jnp.flip(x, 1).cumsum(1), 1),
+    ),
+    (lambda x: x.at[1].add(x[2]), lambda x: x.at[1].add(x[1])),
+    (lambda x: x.at[3].add(x[2]), lambda x: x.at[3].add(x[3])),
   ],
-  ids=["batch statistic", "sequences run together"],
+  ids=[
+    "batch statistic",
+    "sequences run together",
+    "sequences behind it",
+    "the next sequence",
+    "the sequence before",
+  ],
 )
 def test_batch_independence(inputs, bad, near):
-  gates.check_batch_independence(functions(near)[0], *inputs)
+  gates.check_batch_independence(jax.jit(near), *inputs)
   with pytest.raises(Rejected, match="axis 0"):
-    gates.check_batch_independence(functions(bad)[0], *inputs)
+    gates.check_batch_independence(jax.jit(bad), *inputs)
 
 
 @pytest.mark.parametrize(

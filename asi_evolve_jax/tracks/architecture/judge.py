@@ -11,13 +11,16 @@ all of `header.times`, with the same parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
 from asi_evolve_jax.evaluation import cost, derivative_gates, gates
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
+from asi_evolve_jax.models.language_model import layer_depths
 from asi_evolve_jax.models.sizes import flops_per_token, parameter_count
 from asi_evolve_jax.programs import artifact, bundle, fingerprint
 from asi_evolve_jax.records.schema import VERIFY
@@ -27,25 +30,33 @@ from asi_evolve_jax.tracks.architecture.options import (
   StageOptions,
   read_stage,
 )
-from asi_evolve_jax.tracks.architecture.probe import Probe
+from asi_evolve_jax.tracks.architecture.probe import Layer, Probe
 
 # Of the mesh on which a sharded run is compared with one on a single device.
 _DEVICES = 8
 _COTANGENTS = 3
+_MOST_DEPTHS = 8  # that the cheap gates ask
+_CAUSALITY_RUNS = 16  # over all depths, of a batch of cuts each
 _COMPILING = 0.7  # share of the deadline that compiling for the target has
 
 
-def run(request: StageRequest) -> StageReply:
+def run(request: StageRequest, seed: int | None = None) -> StageReply:
   """Judges the bundle in `request.payload`; see the module.
+
+  Args:
+    request: of the stage.
+    seed: of inputs, depths and cuts, below 2^32. None, as in a run: one that no
+      author of a Program can foresee.
 
   Returns:
     "ok" with the Artifact as payload, or "rejected" with the gate and what to
-    change. The report holds "artifact_hash", counts and costs, and
-    "gate_seconds".
+    change. The report holds "artifact_hash", counts and costs, "gate_seconds",
+    and "gate_seed" in hex digits, with which the same is asked again.
   """
   options = read_stage(request.options)
   _only_cpu(_DEVICES if options.purpose == VERIFY else 1)
-  case = Case(request.payload, options, request.deadline_s)
+  seed = secrets.randbits(32) if seed is None else seed
+  case = Case(request.payload, options, seed, request.deadline_s)
   verdict = gates.judge(case.gates(), _explain)
   report = {**case.report, "gate_seconds": verdict.seconds}
   if not verdict.passed:
@@ -91,10 +102,22 @@ class Case:
   """
 
   def __init__(
-    self, payload: bytes, options: StageOptions, deadline_s: float = 600.0
+    self,
+    payload: bytes,
+    options: StageOptions,
+    seed: int = 0,
+    deadline_s: float = 600.0,
   ):
     self.payload = b""
-    self.report: dict[str, Any] = {"platform": options.platform}
+    self.report: dict[str, Any] = {
+      "platform": options.platform,
+      "gate_seed": f"{seed:08x}",
+    }
+    self._seed = seed
+    self._rng = np.random.default_rng(seed)
+    every = layer_depths(options.model.layers)
+    self._depths = self._rng.permutation(every)[:_MOST_DEPTHS]
+    self._depth = self._depths[0]  # for gates that can afford one layer only
     self._bundle = payload
     self._deadline_s = deadline_s
     self._options = options
@@ -271,53 +294,84 @@ class Case:
     return cost.cost(function.module), cost.cost(function.derivative)
 
   def _check_finite(self) -> None:
-    self._probe = Probe(self._mixer)
+    self._probe = Probe(self._mixer, self._seed)
     gates.check_finite(self._probe.results, self._probe.inputs())
 
   def _check_purity(self) -> None:
-    gates.check_purity(self._probe.forward, self._probe.x)
+    gates.check_purity(self._probe.at(self._depth).forward, self._probe.x)
 
   def _check_batch(self) -> None:
     probe = self._probe
     if self._options.run.batch > 1:
-      gates.check_batch_independence(probe.forward, probe.x, probe.other)
+      self._at_each_depth(
+        lambda layer: gates.check_batch_independence(
+          layer.forward, probe.x, probe.other
+        )
+      )
 
   def _check_positions(self) -> None:
     probe = self._probe
-    derivative_gates.check_positions(
-      probe.parameter_gradients, probe.x, probe.normal()
+    self._at_each_depth(
+      lambda layer: derivative_gates.check_positions(
+        layer.parameter_gradients, probe.x, probe.normal()
+      )
     )
 
   def _check_causality(self) -> None:
-    probe, options = self._probe, self._options
-    cuts = gates.cut_points(options.run.time, options.model.chunk_size)
-    gates.check_causality(
-      probe.forward, probe.pullback, probe.x, probe.other, cuts
-    )
+    probe, run = self._probe, self._options.run
+    most = _CAUSALITY_RUNS // len(self._depths) * run.batch
+
+    def check(layer: Layer) -> None:
+      cuts = gates.draw_cuts(run.time, most, self._rng)
+      gates.check_causality(layer.run, probe.x, probe.other, cuts)
+
+    self._at_each_depth(check)
 
   def _check_recurrence(self) -> None:
-    if self._mixer.header.recurrent:
-      probe = self._probe
+    probe = self._probe
+
+    def check(layer: Layer) -> None:
       derivative_gates.check_equal(
         "the recurrent form",
-        {"the result": probe.recurrent()},
-        {"the result": probe.forward(probe.x)},
+        {"the result": probe.recurrent(layer.depth)},
+        {"the result": layer.forward(probe.x)},
         "init_state and step must compute what __call__ does; without them "
         "the mixer is judged by __call__ alone.",
       )
 
+    if self._mixer.header.recurrent:
+      self._at_each_depth(check)
+
   def _check_derivative(self) -> None:
     probe = self._probe
-    derivative_gates.check_derivative(
-      probe.value,
-      probe.gradients,
-      probe.point,
-      [probe.normal() for _ in range(_COTANGENTS)],
-      probe.rng,
-    )
+
+    def check(layer: Layer) -> None:
+      derivative_gates.check_derivative(
+        layer.value,
+        layer.gradients,
+        probe.point,
+        [probe.normal() for _ in range(_COTANGENTS)],
+        probe.rng,
+        together=layer.depth != self._depth,
+      )
+
+    self._at_each_depth(check)
+
+  def _at_each_depth(self, check: Callable[[Layer], None]) -> None:
+    """Calls `check`, whose refusal then names the depth."""
+    for depth in self._depths:
+      try:
+        check(self._probe.at(depth))
+      except gates.Rejected as rejection:
+        raise gates.Rejected(f"at depth {depth:g}: {rejection}") from rejection
 
   def _check_kernels(self) -> None:
-    kernel_gates.check_forms(self._load(forms.PLAIN), self._load(forms.KERNELS))
+    kernel_gates.check_forms(
+      self._load(forms.PLAIN),
+      self._load(forms.KERNELS),
+      self._depth,
+      self._seed,
+    )
 
   def _check_target(self) -> None:
     if self._options.platform != forms.TPU:  # else it is checked already
@@ -340,12 +394,12 @@ class Case:
     gates.check_finite(self._probe.results, {f"{time} tokens": x})
 
   def _check_sharding(self) -> None:
-    devices, found = self._probe.sharded()
+    devices, found = self._probe.sharded(self._depth)
     self.report["sharded_over"] = devices
     if devices > 1:
       derivative_gates.check_equal(
         f"a run on {devices} devices",
         found,
-        self._probe.moved_results(),
+        self._probe.moved_results(self._depth),
         "Compute nothing that depends on how a batch is split.",
       )

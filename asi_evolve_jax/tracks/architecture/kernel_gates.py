@@ -27,7 +27,12 @@ from pallas_kernels.ahead_of_time.compiler import NotCheckedError
 _SMALL = 1 / 32
 
 
-def check_forms(plain: artifact.LoadedMixer, kernel: artifact.LoadedMixer):
+def check_forms(
+  plain: artifact.LoadedMixer,
+  kernel: artifact.LoadedMixer,
+  depth: np.float32,
+  seed: int = 0,
+) -> None:
   """Rejects a mixer whose kernels compute something else than its XLA form.
 
   Values and all gradients, at moved parameters. Half of the digits of the
@@ -37,13 +42,15 @@ def check_forms(plain: artifact.LoadedMixer, kernel: artifact.LoadedMixer):
   Args:
     plain: as this platform runs it.
     kernel: with its kernels as plain operations, at the same shape.
+    depth: of the layer that is asked.
+    seed: of parameters and inputs.
 
   Raises:
     Rejected: names what differs, where and by how much.
   """
   if plain.header.artifact_hash == kernel.header.artifact_hash:
     return  # it has no kernel: one form for all platforms
-  want, got = (_results(mixer) for mixer in (plain, kernel))
+  want, got = (_results(mixer, depth, seed) for mixer in (plain, kernel))
   tolerance = math.sqrt(float(np.finfo(np.float32).eps))
   if plain.header.dtype == "bfloat16":
     tolerance = math.sqrt(2.0**-7)
@@ -132,8 +139,10 @@ def report_compiled(
   return {"preflight": summary, **first}
 
 
-def _results(mixer: artifact.LoadedMixer) -> dict[str, np.ndarray]:
-  results = Probe(mixer).moved_results()
+def _results(
+  mixer: artifact.LoadedMixer, depth: np.float32, seed: int
+) -> dict[str, np.ndarray]:
+  results = Probe(mixer, seed).moved_results(depth)
   return {name: np.asarray(v, np.float64) for name, v in results.items()}
 
 

@@ -11,7 +11,9 @@ from asi_evolve_jax.tracks.architecture import judge, trace
 from asi_evolve_jax.tracks.architecture.options import StageOptions
 
 
-def make_artifact(source: str, options: StageOptions) -> StageReply:
+def make_artifact(
+  source: str, options: StageOptions, seed: int | None = None
+) -> StageReply:
   """Returns what the judge says of a Program, or the trace stage before it.
 
   The same code as in a run, without its processes: the source can do anything
@@ -20,6 +22,7 @@ def make_artifact(source: str, options: StageOptions) -> StageReply:
   Args:
     source: of the Program.
     options: of the stages; the Program's id is filled in.
+    seed: as in `judge.run`.
   """
   options = dataclasses.replace(options, program=program_id(source))
   request = StageRequest(source, b"", (), plain(options), "", "", 600.0)
@@ -27,5 +30,5 @@ def make_artifact(source: str, options: StageOptions) -> StageReply:
   if traced.status != "ok":
     return traced
   return judge.run(
-    dataclasses.replace(request, source="", payload=traced.payload)
+    dataclasses.replace(request, source="", payload=traced.payload), seed
   )

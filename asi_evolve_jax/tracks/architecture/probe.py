@@ -32,7 +32,6 @@ _JITTER = 0.1
 _LARGE = 10.0
 # Different tokens in an input: as in training, the same vectors come again.
 _TOKENS = 64
-_DEPTH = np.float32(0.5)
 INPUT = "the input"
 
 
@@ -43,6 +42,10 @@ class Probe:
     x, other: [batch, time, dim] independent inputs of unit variance, each of
       few different vectors, as normalised embeddings are.
     point: the moved parameters and x, by name, for checks of derivatives.
+
+  Args:
+    mixer: to run.
+    seed: of all random numbers, below 2^32.
   """
 
   def __init__(self, mixer: LoadedMixer, seed: int = 0):
@@ -90,64 +93,46 @@ class Probe:
       **self._named(y, params, dx),
     }
 
-  def forward(self, x: np.ndarray) -> np.ndarray:
-    """Returns y [batch, time, dim] at the moved parameters."""
-    return self.value({**self.point, INPUT: x})
+  def at(self, depth: np.float32) -> Layer:
+    """Returns the mixer at its moved parameters, as the layer at `depth`."""
+    return Layer(self, depth)
 
-  def pullback(self, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """Returns the cotangent of x at the moved parameters."""
-    return self.gradients({**self.point, INPUT: x}, dy)[INPUT]
-
-  def parameter_gradients(
-    self, x: np.ndarray, dy: np.ndarray
-  ) -> dict[str, np.ndarray]:
-    """Returns the cotangents of the moved parameters by name."""
-    found = self.gradients({**self.point, INPUT: x}, dy)
-    del found[INPUT]
-    return found
-
-  def value(self, point: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns y at any point."""
+  def run(
+    self, point: Mapping[str, np.ndarray], depth: np.float32, dy: np.ndarray
+  ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Returns y at any point, and the cotangents of all that it holds."""
     x = point[INPUT]
-    y, _, _ = self._run(x.shape[1])(
-      self._nested(point), x, _DEPTH, np.zeros_like(x)
-    )
-    return np.asarray(y)
-
-  def gradients(
-    self, point: Mapping[str, np.ndarray], dy: np.ndarray
-  ) -> dict[str, np.ndarray]:
-    """Returns the cotangents of all that `point` holds."""
-    x = point[INPUT]
-    _, params, dx = self._run(x.shape[1])(
-      self._nested(point), x, _DEPTH, dy.astype(self._dtype)
+    y, params, dx = self._run(x.shape[1])(
+      self._nested(point), x, depth, dy.astype(self._dtype)
     )
     leaves = map(np.asarray, jax.tree.leaves(params))
-    return {
-      **dict(zip(self._names, leaves, strict=True)),
-      INPUT: np.asarray(dx),
-    }
+    gradients = dict(zip(self._names, leaves, strict=True))
+    return np.asarray(y), {**gradients, INPUT: np.asarray(dx)}
 
-  def recurrent(self) -> np.ndarray:
+  def recurrent(self, depth: np.float32) -> np.ndarray:
     """Returns y for x [batch, time, dim], computed token by token."""
+    return np.asarray(self._recurrent(self._moved, self.x, depth))
+
+  @functools.cached_property
+  def _recurrent(self) -> Any:
     mixer = self._mixer
 
-    def run(params: Any, x: jax.Array) -> jax.Array:
+    def run(params: Any, x: jax.Array, depth: jax.Array) -> jax.Array:
       def step(state: Any, token: jax.Array) -> Any:
-        y, state = mixer.step(params, token, jnp.asarray(_DEPTH), state)
+        y, state = mixer.step(params, token, depth, state)
         return state, y
 
       _, y = jax.lax.scan(step, mixer.init_state(params), x.swapaxes(0, 1))
       return y.swapaxes(0, 1)
 
-    return np.asarray(_compile(run, self._moved, self.x)(self._moved, self.x))
+    return _compile(run, self._moved, self.x, np.float32(0))
 
-  def moved_results(self) -> dict[str, np.ndarray]:
-    """Returns y and all gradients at the moved parameters, in the middle."""
+  def moved_results(self, depth: np.float32) -> dict[str, np.ndarray]:
+    """Returns y and all gradients at the moved parameters."""
     run = self._run(self.x.shape[1])
-    return self._named(*run(self._moved, self.x, _DEPTH, self.other))
+    return self._named(*run(self._moved, self.x, depth, self.other))
 
-  def sharded(self) -> tuple[int, dict[str, np.ndarray]]:
+  def sharded(self, depth: np.float32) -> tuple[int, dict[str, np.ndarray]]:
     """Returns the number of devices, and `moved_results` spread over them.
 
     The batch is split, and of every parameter its largest axis that divides,
@@ -171,9 +156,9 @@ class Probe:
     )
     batch = NamedSharding(mesh, PartitionSpec("fsdp"))
     x, dy = (jax.device_put(a, batch) for a in (self.x, self.other))
-    depth = jax.device_put(_DEPTH, NamedSharding(mesh, PartitionSpec()))
-    run = _compile(self._value_and_pullback, params, x, depth, dy)
-    return count, self._named(*run(params, x, depth, dy))
+    place = jax.device_put(depth, NamedSharding(mesh, PartitionSpec()))
+    run = _compile(self._value_and_pullback, params, x, place, dy)
+    return count, self._named(*run(params, x, place, dy))
 
   def inputs(self) -> dict[str, np.ndarray]:
     """Returns inputs that a mixer must survive, by what they are."""
@@ -210,6 +195,47 @@ class Probe:
       **{f"the gradient of {name}": np.asarray(leaf) for name, leaf in leaves},
       f"the gradient of {INPUT}": np.asarray(dx),
     }
+
+
+class Layer:
+  """A Probe's mixer at one depth, as gates take it; made by `Probe.at`.
+
+  Attributes:
+    depth: that it is asked at.
+  """
+
+  def __init__(self, probe: Probe, depth: np.float32):
+    self.depth = depth
+    self._probe = probe
+
+  def forward(self, x: np.ndarray) -> np.ndarray:
+    """Returns y [batch, time, dim]."""
+    return self.run(x, np.zeros_like(x))[0]
+
+  def run(self, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns y and the cotangent of x."""
+    point = {**self._probe.point, INPUT: x}
+    y, gradients = self._probe.run(point, self.depth, dy)
+    return y, gradients[INPUT]
+
+  def parameter_gradients(
+    self, x: np.ndarray, dy: np.ndarray
+  ) -> dict[str, np.ndarray]:
+    """Returns the cotangents of the parameters by name."""
+    found = self.gradients({**self._probe.point, INPUT: x}, dy)
+    del found[INPUT]
+    return found
+
+  def value(self, point: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns y at any point."""
+    dy = np.zeros_like(point[INPUT])
+    return self._probe.run(point, self.depth, dy)[0]
+
+  def gradients(
+    self, point: Mapping[str, np.ndarray], dy: np.ndarray
+  ) -> dict[str, np.ndarray]:
+    """Returns the cotangents of all that `point` holds."""
+    return self._probe.run(point, self.depth, dy)[1]
 
 
 def _jitter(p: np.ndarray, rng: np.random.Generator) -> np.ndarray:

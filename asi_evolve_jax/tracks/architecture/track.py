@@ -44,7 +44,7 @@ from asi_evolve_jax.training.synthetic.registry import TASKS
 _ROOM = "asi_evolve_jax.tracks.architecture"
 # Part of every shape key: raise it when the contract or a gate changes, so
 # that Programs are traced and judged again.
-_CONTRACT_VERSION = 3
+_CONTRACT_VERSION = 4
 
 
 class ArchitectureTrack:

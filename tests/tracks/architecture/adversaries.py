@@ -84,6 +84,34 @@ CONTROLS = {
       "nothing.defjvp(lambda p, t: (nothing(*p), t[0]))\n"
     ),
   ),
+  # At the places where it was once cut, and nowhere else, it looks honest.
+  "one step ahead between cuts": Control(
+    "causality",
+    _LEAK,
+    "ends = jnp.isin(jnp.arange(t) + 1, jnp.array([1, 7, 8, 9, 15, 16, 20, 31,"
+    " t]))\n"
+    "y = y + jnp.where(ends[:, None], 0, jnp.roll(v, -1, 1))",
+    "y = y + jnp.where(jnp.arange(t)[:, None] == 0, 0, jnp.roll(v, 1, 1))",
+  ),
+  "one step ahead in one layer": Control(
+    "causality",
+    "at depth 0: .*(changed the result|has a gradient)",
+    "y = y + jnp.where(ctx.depth == 0.5, 0, jnp.roll(v, -1, 1))",
+    "y = y + jnp.where(ctx.depth == 0.5, 0, v)",
+  ),
+  "sequences behind it in the batch": Control(
+    "batch",
+    "axis 0",
+    "y = y + jnp.flip(jnp.cumsum(jnp.flip(v, 0), 0), 0)",
+    "y = y + jnp.flip(jnp.cumsum(jnp.flip(v, 2), 2), 2)",
+  ),
+  "batch statistic in one layer": Control(
+    "batch",
+    "at depth 0: .*axis 0",
+    "y = y * jnp.where(ctx.depth == 0.5, 1, jnp.square(v).mean((0, 2))[:, None]"
+    ")",
+    "y = y * jnp.where(ctx.depth == 0.5, 1, 1 + jnp.square(v))",
+  ),
   "batch statistic": Control(
     "batch",
     "axis 0",
@@ -152,6 +180,30 @@ CONTROLS = {
     "y = y * (1 + self.places[...][:t, None])",
     "y = y * (1 + self.places[...][jnp.arange(t) % 8, None])",
     init="self.places = nnx.Param(jnp.zeros((128,)))",
+  ),
+  "table over positions in one layer": Control(
+    "positions",
+    r"at depth 0: .* of layer_places is read by the second half",
+    "at_0 = jnp.where(ctx.depth == 0.5, 0, self.layer_places[...][:t, None])\n"
+    "y = y * (1 + at_0)",
+    "at_0 = jnp.where(ctx.depth == 0.5, 0, self.layer_places[...][0])\n"
+    "y = y * (1 + at_0)",
+    init="self.layer_places = nnx.Param(jnp.zeros((128,)))",
+  ),
+  "derivative that lies in one layer": Control(
+    "derivative",
+    "at depth 0: .* where differences give",
+    "y = y + turned(v, 1.0 + (ctx.depth != 0.5))",
+    "y = y + turned(v, 1.0 + 0 * ctx.depth)",
+    top=(
+      "@jax.custom_vjp\n"
+      "def turned(v, factor):\n"
+      "  return jnp.tanh(v)\n\n\n"
+      "turned.defvjp(\n"
+      "  lambda v, factor: (jnp.tanh(v), (jnp.tanh(v), factor)),\n"
+      "  lambda held, dy: (dy * held[1] * (1 - held[0] ** 2), 0 * held[1]),\n"
+      ")\n"
+    ),
   ),
   "derivative that lies": Control(
     "derivative",

@@ -25,6 +25,6 @@ def options(**changes):
   return StageOptions(model=model, run=run, reference_source=GOOD, **changes)
 
 
-def run(source, **changes):
+def run(source, seed=0, **changes):
   """Returns the reply of the judge, or of the trace stage if that refuses."""
-  return pipeline.make_artifact(source, options(**changes))
+  return pipeline.make_artifact(source, options(**changes), seed)

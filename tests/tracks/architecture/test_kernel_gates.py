@@ -3,6 +3,7 @@
 import importlib.util
 import re
 
+import numpy as np
 import pytest
 from mixer_sources import spoil
 
@@ -20,7 +21,7 @@ from asi_evolve_jax.tracks.architecture.options import (
 )
 from pallas_kernels import compiling_for
 
-TIME = 32
+TIME, DEPTH = 32, np.float32(0.5)
 MODEL = ModelOptions(dim=16, layers=1, heads=1, chunk_size=16)
 with open(own_kernel.__file__) as f:
   # Blocks of 8 tokens: several of them, and little to compile.
@@ -68,14 +69,14 @@ OTHERS = {
 def test_a_kernel_that_computes_something_else_is_refused(name):
   source, what = OTHERS[name]
   with pytest.raises(gates.Rejected, match=f"^{what}.* differs.*Both must"):
-    kernel_gates.check_forms(*forms(source))
+    kernel_gates.check_forms(*forms(source), DEPTH)
 
 
 def test_a_kernel_that_rounds_in_another_order_passes():
   near = "h = h - (1 - a_ref[t : t + 1]) * h + b_ref[t : t + 1]"
   one, two = forms(spoil(STEP, near, OWN))
   assert one.header.artifact_hash != two.header.artifact_hash
-  kernel_gates.check_forms(one, two)
+  kernel_gates.check_forms(one, two, DEPTH)
 
 
 @pytest.mark.slow
@@ -84,7 +85,7 @@ def test_operators_have_one_meaning(name):
   (source,) = [b.source for b in baselines() if b.name == name]
   one, two = forms(source)
   assert one.header.artifact_hash != two.header.artifact_hash
-  kernel_gates.check_forms(one, two)
+  kernel_gates.check_forms(one, two, DEPTH)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_a_kernel_whose_loops_have_no_number_claims_no_cycles():
 def test_a_kernel_that_does_not_lower_for_tpus_is_refused():
   # Sorting one row is nothing to do, so both forms agree.
   sort = spoil("h = carry[...]", "h = jnp.sort(carry[...], axis=0)", OWN)
-  kernel_gates.check_forms(*forms(sort))
+  kernel_gates.check_forms(*forms(sort), DEPTH)
   wanted = {"preflight": ("v5e:2x2",), "purpose": "verify"}
   reply = verdict(sort, **wanted)
   assert (reply.status, reply.gate) == ("rejected", "export")

@@ -142,26 +142,6 @@ SPOILED = {
     "Use fewer than",
   ),
   "attention": ("cost", SOFTMAX, r"(flops|bytes) grow with a factor of 3\."),
-  "hidden in a scan": (
-    "cost",
-    spoil(
-      RETURN,
-      "    _, all = jax.lax.scan(lambda c, row: (c, jnp.tanh(x + row[:, None])"
-      ".mean(1)), 0, x.swapaxes(0, 1))\n"
-      "    return y + 1e-9 * all.swapaxes(0, 1)\n",
-    ),
-    "grow with a factor of",
-  ),
-  "unbounded loop": (
-    "cost",
-    spoil(
-      RETURN,
-      "    n = jax.lax.stop_gradient(x[0, 0, 0]).astype(int) % 3\n"
-      "    k = jax.lax.while_loop(lambda i: i < n, lambda i: i + 1, 0)\n"
-      "    return y + k\n",
-    ),
-    "while_loop",
-  ),
   "root of zero": (
     "finite",
     spoil(
@@ -180,19 +160,6 @@ SPOILED = {
     "finite",
     spoil("(1 + ctx.depth)", "(1 / ctx.depth)"),
     "not finite",
-  ),
-  "batch statistic": (
-    "batch",
-    spoil(RETURN, "    return y - y.mean(axis=0)\n"),
-    "axis 0",
-  ),
-  "reversed": (
-    "causality",
-    spoil(
-      "inside[:, :, -1].swapaxes(0, 1))",
-      "inside[:, :, -1].swapaxes(0, 1), reverse=True)",
-    ),
-    "position",
   ),
   "behind a closed gate": (
     # At its own initialisation this computes nothing but x.
