@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.benchmarks.mixers import MIXERS
+from pallas_kernels.benchmarks.mixers import MIXERS, RWKV7_DECAY
 
 _EXACT = jax.lax.Precision.HIGHEST
 
@@ -83,6 +83,7 @@ _JLA = {
   "DeltaNet": "deltanet",
   "Gated DeltaNet": "gated_deltanet",
   "KDA": "kda",
+  "RWKV-7": "rwkv7",
 }
 _FLA = {
   "linear attention": ("fla.ops.linear_attn", "chunk_linear_attn"),
@@ -91,6 +92,7 @@ _FLA = {
   "DeltaNet": ("fla.ops.delta_rule", "chunk_delta_rule"),
   "Gated DeltaNet": ("fla.ops.gated_delta_rule", "chunk_gated_delta_rule"),
   "KDA": ("fla.ops.kda", "chunk_kda"),
+  "RWKV-7": ("fla.ops.generalized_delta_rule", "chunk_dplr_delta_rule"),
 }
 
 
@@ -112,7 +114,15 @@ def jla(mixer: str) -> Callable[..., jax.Array]:
     given = {name: x for name, x in gates.items() if x is not None}
     return ops.linear_attention(_JLA[mixer], q, k, v, **given)[0]
 
-  return run
+  def rwkv7(q, k, v, beta, G):
+    erase = (k * beta[..., None]).astype(k.dtype)
+    decay = jnp.maximum(G, RWKV7_DECAY)
+    options = {"scale": q.shape[-1] ** -0.5, "lower_bound": RWKV7_DECAY}
+    return ops.linear_attention(
+      "rwkv7", q, k, v, w=decay, a=-k, b=erase, **options
+    )[0]
+
+  return rwkv7 if mixer == "RWKV-7" else run
 
 
 def fla(mixer: str) -> Callable[..., Any]:
@@ -134,4 +144,10 @@ def fla(mixer: str) -> Callable[..., Any]:
     given = {name: x for name, x in gates.items() if x is not None}
     return function(q=q, k=k, v=v, **given)[0]
 
-  return run
+  def rwkv7(q, k, v, beta, G):
+    erase = (k * beta[..., None]).to(k.dtype)
+    decay = G.clamp(min=RWKV7_DECAY)
+    scale = q.shape[-1] ** -0.5
+    return function(q=q, k=k, v=v, a=-k, b=erase, gk=decay, scale=scale)[0]
+
+  return rwkv7 if mixer == "RWKV-7" else run
