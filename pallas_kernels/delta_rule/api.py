@@ -59,8 +59,8 @@ def delta_rule(
 
   DeltaNet (arXiv:2406.06484) is p = beta k with v scaled by beta, Gated
   DeltaNet (arXiv:2412.06464) adds one decay a head, KDA (arXiv:2510.26692) one
-  a channel; Comba has p = beta b k with a learned b. `gated_delta_rule` takes
-  beta and forms p and v.
+  a channel. Comba (arXiv:2506.02475), whose p reads before the decay, is a case
+  of `dplr_delta_rule`. `gated_delta_rule` takes beta and forms p and v.
 
   Args:
     q, k, p: [batch, time, heads, K], float32 or bfloat16 (float64 works too);

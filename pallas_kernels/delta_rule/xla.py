@@ -38,12 +38,17 @@ def delta_rule(
   scale: float,
   chunk_size: int,
   products: XlaProducts,
+  name: str,
 ) -> tuple[jax.Array, jax.Array]:
-  """The recurrence of reference.py; accumulates in the dtype of `state`."""
+  """The recurrence of reference.py; accumulates in the dtype of `state`.
+
+  What backward keeps is named after `name`, the operator.
+  """
   dtype = state.dtype
   time = q.shape[1]
   chunk = chunks.fit_chunk(chunk_size, time)
   out, state = _chunked(
+    name,
     products,
     chunks.split(q, chunk, dtype) * scale,
     chunks.split(k, chunk, dtype),
@@ -55,8 +60,9 @@ def delta_rule(
   return chunks.join(out, time, v.dtype), state
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _chunked(
+  name: str,
   products: XlaProducts,
   q: jax.Array,
   k: jax.Array,
@@ -65,10 +71,11 @@ def _chunked(
   decay: Decay | None,
   state: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  return _forward(products, q, k, v, p, decay, state)[0]
+  return _forward(name, products, q, k, v, p, decay, state)[0]
 
 
 def _forward(
+  name: str,
   products: XlaProducts,
   q: jax.Array,
   k: jax.Array,
@@ -98,15 +105,17 @@ def _forward(
   xs = (rows, products.nn(inverse, v), k_late, chunks.factor(decay))
   last, (states, values, read) = jax.lax.scan(visit, state, xs)
   out = read + products.nn(scores, values)
-  saved = (q, k, p, decay, states, inverse, scores, w, values)
-  return (out, last), saved
+  made = linear.saved_by_name(name, (states, inverse, scores, w, values))
+  return (out, last), (q, k, p, decay, *made)
 
 
 def _backward(
+  name: str,
   products: XlaProducts,
   saved: tuple[Any, ...],
   cotangents: tuple[jax.Array, jax.Array],
 ) -> tuple[Any, ...]:
+  del name
   q, k, p, decay, states, inverse, scores, w, values = saved
   dout, dlast = cotangents
   reader, eraser = Reader(q), Reader(p, strict=True)

@@ -36,19 +36,26 @@ def dplr_delta_rule(
   scale: float,
   chunk_size: int,
   products: XlaProducts,
+  name: str,
 ) -> tuple[jax.Array, jax.Array]:
-  """The recurrence of reference.py; accumulates in the dtype of `state`."""
+  """The recurrence of reference.py; accumulates in the dtype of `state`.
+
+  What backward keeps is named after `name`, the operator.
+  """
   dtype = state.dtype
   time = q.shape[1]
   chunk = chunks.fit_chunk(chunk_size, time)
   q, k, values, p, e = (chunks.split(x, chunk, dtype) for x in (q, k, v, p, e))
   decay = chunks.running_decay(g, segments, chunk, dtype, early=True)
-  out, state = _chunked(products, q * scale, k, values, p, e, decay, state)
+  out, state = _chunked(
+    name, products, q * scale, k, values, p, e, decay, state
+  )
   return chunks.join(out, time, v.dtype), state
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _chunked(
+  name: str,
   products: XlaProducts,
   q: jax.Array,
   k: jax.Array,
@@ -58,10 +65,11 @@ def _chunked(
   decay: Decay | None,
   state: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  return _forward(products, q, k, v, p, e, decay, state)[0]
+  return _forward(name, products, q, k, v, p, e, decay, state)[0]
 
 
 def _forward(
+  name: str,
   products: XlaProducts,
   q: jax.Array,
   k: jax.Array,
@@ -102,14 +110,17 @@ def _forward(
   erased = decays.gram(reader, e, decay, products)
   out = read + products.nn(scores, v) + products.nn(erased, seen)
   weights = (inverse, looks, scores, erased)
-  return (out, last), (q, k, v, p, e, decay, states, seen, w, weights)
+  made = linear.saved_by_name(name, (states, seen, w, weights))
+  return (out, last), (q, k, v, p, e, decay, *made)
 
 
 def _backward(
+  name: str,
   products: XlaProducts,
   saved: tuple[Any, ...],
   cotangents: tuple[jax.Array, jax.Array],
 ) -> tuple[Any, ...]:
+  del name
   q, k, v, p, e, decay, states, seen, w, weights = saved
   inverse, looks, scores, erased = weights
   dout, dlast = cotangents

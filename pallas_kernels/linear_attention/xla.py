@@ -33,12 +33,17 @@ def linear_attention(
   scale: float,
   chunk_size: int,
   products: XlaProducts,
+  name: str,
 ) -> tuple[jax.Array, jax.Array]:
-  """The recurrence of reference.py; accumulates in the dtype of `state`."""
+  """The recurrence of reference.py; accumulates in the dtype of `state`.
+
+  What backward keeps is named after `name`, the operator.
+  """
   dtype = state.dtype
   time = q.shape[1]
   chunk = chunks.fit_chunk(chunk_size, time)
   out, state = _chunked(
+    name,
     products,
     chunks.split(q, chunk, dtype) * scale,
     chunks.split(k, chunk, dtype),
@@ -49,8 +54,9 @@ def linear_attention(
   return chunks.join(out, time, v.dtype), state
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _chunked(
+  name: str,
   products: XlaProducts,
   q: jax.Array,
   k: jax.Array,
@@ -58,10 +64,11 @@ def _chunked(
   decay: Decay | None,
   state: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  return _forward(products, q, k, v, decay, state)[0]
+  return _forward(name, products, q, k, v, decay, state)[0]
 
 
 def _forward(
+  name: str,
   products: XlaProducts,
   q: jax.Array,
   k: jax.Array,
@@ -84,14 +91,17 @@ def _forward(
   )
   last, (states, read) = jax.lax.scan(visit, state, xs)
   out = read + products.nn(scores, v)
-  return (out, last), (q, k, v, decay, states, scores)
+  made = linear.saved_by_name(name, (states, scores))
+  return (out, last), (q, k, v, decay, *made)
 
 
 def _backward(
+  name: str,
   products: XlaProducts,
   saved: tuple[Any, ...],
   cotangents: tuple[jax.Array, jax.Array],
 ) -> tuple[Any, ...]:
+  del name
   q, k, v, decay, states, scores = saved
   dout, dlast = cotangents
   reader = Reader(q)

@@ -17,10 +17,11 @@ States are transposed, [..., V, K]: a decay a channel is then a row.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from pallas_kernels.shared import decay as decays
 from pallas_kernels.shared.decay import Decay, Reader
@@ -78,6 +79,11 @@ class Gradients(NamedTuple):
   readers: tuple[jax.Array, ...]
   keys: tuple[jax.Array, ...]
   decay: Decay | None
+
+
+def saved_by_name(operator: str, arrays: Any) -> Any:
+  """Names what backward keeps, so that policies of jax.checkpoint find it."""
+  return jax.tree.map(lambda x: checkpoint_name(x, f"{operator}_saved"), arrays)
 
 
 def read(

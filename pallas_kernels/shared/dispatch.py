@@ -31,7 +31,7 @@ class Operator(NamedTuple):
   Attributes:
     name: for messages and kernels.
     reference, xla: take the tokens, the rates, g, the state, segments, the
-      scale and (xla) the chunk size and how products are taken.
+      scale and (xla) the chunk size, how products are taken and the name.
     step: takes one token, its rates, g, the state and the scale.
     chunk: its `chunk.py`, for the kernels.
     cost: its `forward_cost`.
@@ -175,7 +175,7 @@ def recurrence(
   if chosen == XLA:
     chunk = _XLA_CHUNK if chunk_size is None else chunk_size
     products = XlaProducts(sub_chunk)
-    return operator.xla(*args, g, state, segments, scale, chunk, products)
+    return operator.xla(*args, g, state, segments, scale, chunk, products, name)
   if dtype != jnp.float32:
     raise TypeError(
       f"{name}: kernels compute in float32; use implementation={XLA!r} for "

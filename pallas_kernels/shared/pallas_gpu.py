@@ -32,12 +32,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as pltriton
 
 from pallas_kernels.shared import decay as decays
-from pallas_kernels.shared.chunk import Recurrence
+from pallas_kernels.shared.chunk import Recurrence, saved_by_name
 from pallas_kernels.shared.decay import Decay
 from pallas_kernels.shared.products import SUB_CHUNK, KernelProducts
 
@@ -181,10 +180,7 @@ def _run_forward(recurrence, plan, tokens, gates, state):
   out, last, *states = _forward(
     recurrence, plan, tokens, gates, solved, state, save=True
   )
-  # Named, so that a policy of jax.checkpoint can keep or drop them.
-  saved = jax.tree.map(
-    lambda x: checkpoint_name(x, f"{plan.name}_saved"), (*states, solved)
-  )
+  saved = saved_by_name(plan.name, (*states, solved))
   return (out, last), (tokens, gates, *saved)
 
 

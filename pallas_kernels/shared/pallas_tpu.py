@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from pallas_kernels.shared import decay as decays
-from pallas_kernels.shared.chunk import Recurrence
+from pallas_kernels.shared.chunk import Recurrence, saved_by_name
 from pallas_kernels.shared.decay import Decay
 from pallas_kernels.shared.products import FULL, SUB_CHUNK, KernelProducts
 
@@ -175,9 +174,7 @@ def _run_forward(recurrence, plan, costs, tokens, gates, state):
   out, last, saved = _forward(
     recurrence, plan, costs, tokens, gates, state, save=True
   )
-  # Named, so that a policy of jax.checkpoint can keep or drop them.
-  saved = tuple(checkpoint_name(x, f"{plan.name}_saved") for x in saved)
-  return (out, last), (tokens, gates, saved)
+  return (out, last), (tokens, gates, saved_by_name(plan.name, saved))
 
 
 def _run_backward(recurrence, plan, costs, kept, cotangents):

@@ -214,3 +214,31 @@ def test_arguments_that_do_not_fit_are_refused(operator):
     run(operator, args | {"initial_state": args["initial_state"][:1]})
   with pytest.raises(TypeError, match="v must be floating"):
     run(operator, args | {"v": args["v"].astype(int)})
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_policy_saves_what_backward_needs_by_name(operator):
+  args = single(draw(operator, 18, batch=1, time=20))
+
+  def passes(policy):
+    """Counts the passes over chunks of a value and its gradients."""
+    run_kept = jax.checkpoint(
+      lambda args: run(operator, args, "xla")[0], policy=policy
+    )
+    grad = jax.grad(lambda args: jnp.sum(run_kept(args) ** 2))
+    return count_scans(jax.make_jaxpr(grad)(args).jaxpr)
+
+  only = jax.checkpoint_policies.save_only_these_names
+  assert passes(only(f"{operator}_saved")) == 2
+  assert passes(only("of_another_operator")) == 3
+
+
+def count_scans(jaxpr):
+  count = 0
+  for eqn in jaxpr.eqns:
+    count += eqn.primitive.name == "scan"
+    for value in jax.tree.leaves(list(eqn.params.values())):
+      inner = getattr(value, "jaxpr", value)
+      if hasattr(inner, "eqns"):
+        count += count_scans(inner)
+  return count

@@ -118,7 +118,7 @@ PUBLISHED: dict[str, Published] = {
     "HGRN2 (Qin et al. 2024, arXiv:2404.07904): the key is one minus the "
     "decay, whose floor rises with depth.",
   ),
-  "comba": Published(
+  "gdn_feedback": Published(
     {
       "update": "delta",
       "decay": "scalar",
@@ -129,8 +129,10 @@ PUBLISHED: dict[str, Published] = {
       "read": "corrected",
       "out_gate": "silu",
     },
-    "Comba (Hu et al. 2025, arXiv:2506.02475): Gated DeltaNet with a feedback "
-    "strength of its own and a corrected read-out.",
+    "Gated DeltaNet with two parts of Comba (Hu et al. 2025, "
+    "arXiv:2506.02475): a feedback strength of its own and a corrected "
+    "read-out. Comba erases what the state held before it decayed, this what "
+    "is left after.",
   ),
   "kda": Published(
     {
