@@ -322,7 +322,13 @@ def _read(
 
   def read(name: str, takes: Any, gives: Any, derivative: bool = False) -> None:
     functions[name] = exported.read(
-      name, sections[name], header.platform, takes, gives, derivative=derivative
+      name,
+      sections[name],
+      header.platform,
+      takes,
+      gives,
+      parameters=header.parameter_count,
+      derivative=derivative,
     )
 
   functions: dict[str, exported.Function] = {}

@@ -32,8 +32,10 @@ CUSTOM_CALLS: dict[str, frozenset[str]] = {
   "cuda": _ANYWHERE
   | {"cu_threefry2x32_ffi", "mosaic_gpu_v2", "AllocateBuffer"},
 }
-# Masks and small tables; a model learned elsewhere does not fit.
-MAX_CONSTANT_ELEMENTS = 1 << 14
+# Of constants, in numbers: masks and small tables. A model learned elsewhere
+# does not fit, nor a good part of it.
+_LEAST_CONSTANTS, _MOST_CONSTANTS = 1 << 10, 1 << 14
+_PARAMETERS_A_CONSTANT = 8
 _DTYPES = {
   **{f"float{n}": f"f{n}" for n in (16, 32, 64)},
   **{f"int{n}": f"i{n}" for n in (8, 16, 32, 64)},
@@ -71,6 +73,7 @@ def read(
   takes: Any,
   gives: Any,
   *,
+  parameters: int,
   derivative: bool,
 ) -> Function:
   """Returns the function in `data`.
@@ -81,6 +84,8 @@ def read(
     platform: what it must be for.
     takes: its arguments, a tuple of pytrees of ShapeDtypeStruct.
     gives: its result.
+    parameters: how many numbers the mixer learns; says how many constants it
+      may have.
     derivative: whether it must have a first derivative.
 
   Raises:
@@ -99,7 +104,10 @@ def read(
       f"its function {name} takes {exported.in_tree} and returns "
       f"{exported.out_tree}; it should take {in_tree} and return {out_tree}."
     )
-  _check(name, exported, module, platform, inputs, outputs)
+  constants = min(
+    max(_LEAST_CONSTANTS, parameters // _PARAMETERS_A_CONSTANT), _MOST_CONSTANTS
+  )
+  _check(name, exported, module, platform, inputs, outputs, constants)
   if not derivative:
     return Function(exported, module)
   if not exported.has_vjp():
@@ -112,7 +120,8 @@ def read(
       f"the derivative of {name} is damaged: {error}"
     ) from error
   name = f"the derivative of {name}"
-  _check(name, pullback, backward, platform, [*inputs, *outputs], inputs)
+  takes, gives = [*inputs, *outputs], inputs
+  _check(name, pullback, backward, platform, takes, gives, constants)
   return Function(exported, module, backward, pullback)
 
 
@@ -123,6 +132,7 @@ def _check(
   platform: str,
   takes: Sequence[jax.ShapeDtypeStruct],
   gives: Sequence[jax.ShapeDtypeStruct],
+  constants: int,
 ) -> None:
   if tuple(exported.platforms) != (platform,):
     raise ArtifactError(
@@ -153,10 +163,10 @@ def _check(
       f"the mixer calls out of the computation: {', '.join(outside)}. Only "
       f"{', '.join(sorted(CUSTOM_CALLS[platform]))} are allowed on {platform}."
     )
-  if module.constant_elements > MAX_CONSTANT_ELEMENTS:
+  if module.constant_elements > constants:
     raise ArtifactError(
       f"its function {name} holds constants of {module.constant_elements} "
-      f"numbers, at most {MAX_CONSTANT_ELEMENTS} may be. Make arrays of the "
+      f"numbers, at most {constants} may be. Make arrays of the "
       "module nnx.Params, and compute masks and tables in __call__ (jnp.arange "
       "and what follows from it)."
     )

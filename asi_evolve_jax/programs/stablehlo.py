@@ -30,8 +30,8 @@ class Module:
     functions: the func.func operations by name; "main" is one.
     custom_calls: names of the custom call targets anywhere in it.
     effects: names of its operations that touch the world outside.
-    constant_elements: numbers that its constants hold, one for a constant of
-      equal numbers.
+    constant_elements: numbers of 32 bits that its constants could hold, one for
+      a constant of equal numbers.
   """
 
   def __init__(self, source: str | bytes):
@@ -64,11 +64,15 @@ class Module:
       raise ValueError("the StableHLO module has no function named main.")
     self.custom_calls: set[str] = set()
     self.effects: set[str] = set()
-    self.constant_elements = 0
+    self._constant_bits = 0
     calls = {
       name: self._read(function) for name, function in self.functions.items()
     }
     _check_calls(calls)
+
+  @property
+  def constant_elements(self) -> int:
+    return -(-self._constant_bits // 32)
 
   def entry(self) -> Any:
     """Returns the block of `main`."""
@@ -91,7 +95,9 @@ class Module:
         value = op.attributes["value"]
         if not isinstance(value, ir.DenseElementsAttr):
           raise ValueError(f"a constant is kept as {type(value).__name__}.")
-        self.constant_elements += 1 if value.is_splat else len(value)
+        kind = ir.ShapedType(value.type).element_type
+        each = getattr(kind, "width", 64)  # complex numbers have none
+        self._constant_bits += 32 if value.is_splat else len(value) * each
       elif op.name in _EFFECTS:
         self.effects.add(op.name)
       for result in op.results:

@@ -37,6 +37,12 @@ _DEVICES = 8
 _COTANGENTS = 3
 _MOST_DEPTHS = 8  # that the cheap gates ask
 _CAUSALITY_RUNS = 16  # over all depths, of a batch of cuts each
+# FLOPs a parameter that the constructor may take: random numbers are 160, a
+# factorisation for orthogonal rows some more an element of a row. Training in
+# it would take six a token, and so get nowhere.
+_INIT_FLOPS = 1000
+_INIT_FLOPS_A_ROW = 8
+_FEW_PARAMETERS = 4096  # as many are granted to a mixer that has fewer
 _COMPILING = 0.7  # share of the deadline that compiling for the target has
 
 
@@ -257,6 +263,7 @@ class Case:
     options, run = self._options, self._options.run
     # A cache of keys and values instead of a state.
     yardstick = options.program in options.yardsticks
+    self._check_constructor()
     try:
       costs = {time: self._costs(time) for time in options.lengths()}
     except cost.UnknownCost as error:
@@ -286,6 +293,20 @@ class Case:
       ),
       "state_size": state,
     }
+
+  def _check_constructor(self) -> None:
+    try:
+      found = cost.cost(self._mixer.functions["init"].module).flops
+    except cost.UnknownCost as error:
+      raise gates.Rejected(f"in the constructor {error}") from error
+    each = _INIT_FLOPS + _INIT_FLOPS_A_ROW * self._model.dim
+    allowed = each * max(self.report["mixer_parameters"], _FEW_PARAMETERS)
+    if found > allowed:
+      raise gates.Rejected(
+        f"the constructor takes {found:.3g} FLOPs, at most {allowed:.3g} may "
+        f"be ({each} a parameter). Draw initial values and compute nothing "
+        "else: what is learned is learned in training."
+      )
 
   def _costs(self, time: int) -> tuple[cost.Cost, cost.Cost]:
     """Returns the costs of the result and of the gradients."""

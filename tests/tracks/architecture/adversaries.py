@@ -23,6 +23,7 @@ class Control:
     bad, near: lines of __call__ that change y.
     top: lines of the module that both need.
     init: lines of the constructor that both need.
+    bad_init, near_init: a line of it that the one or the other needs.
   """
 
   gate: str
@@ -31,13 +32,20 @@ class Control:
   near: str
   top: str = ""
   init: str = ""
+  bad_init: str = ""
+  near_init: str = ""
 
 
 def program(*edits: tuple[Control, str]) -> str:
   """Returns a source with edits, each a control and its `bad` or `near`."""
   controls = [control for control, _ in edits]
   top = "".join(c.top for c in dict.fromkeys(controls))
-  init = "".join(f"    {c.init}\n" for c in controls if c.init)
+  init = "".join(
+    f"    {line}\n"
+    for c, text in edits
+    for line in (c.init, c.bad_init if text == c.bad else c.near_init)
+    if line
+  )
   call = "".join(
     f"    {line}\n" for _, text in edits for line in text.splitlines()
   )
@@ -167,6 +175,34 @@ CONTROLS = {
     "n = jax.lax.stop_gradient(v[0, 0, 0]).astype(int) % 3\n"
     "y = y + 0 * jax.lax.while_loop(lambda i: i < n, lambda i: i + 1, 0)",
     "y = y + 0 * jax.lax.while_loop(lambda i: i < 3, lambda i: i + 1, 0)",
+  ),
+  "unbounded while in the constructor": Control(
+    "cost",
+    "in the constructor an unbounded loop",
+    "y = y * self.found[...]",
+    "y = self.found[...] * y",
+    bad_init=(
+      "self.found = nnx.Param(jax.lax.while_loop(lambda s: s * s < 2, lambda s:"
+      " s + 0.001, jax.random.uniform(rngs.params())))"
+    ),
+    near_init=(
+      "self.found = nnx.Param(jax.lax.fori_loop(0, 9, lambda i, s: s / 2 + 1 / "
+      "s, 1 + jax.random.uniform(rngs.params())))"
+    ),
+  ),
+  "training in the constructor": Control(
+    "cost",
+    "the constructor takes .* FLOPs",
+    "y = y + v @ self.learned[...]",
+    "y = y + (v @ self.learned[...])",
+    bad_init=(
+      "self.learned = nnx.Param(jax.lax.fori_loop(0, 9999, lambda i, w: w - "
+      "0.1 * w @ w.T @ w, 0.1 * jax.random.normal(rngs.params(), (16, 16))))"
+    ),
+    near_init=(
+      "self.learned = nnx.Param(jax.nn.initializers.orthogonal()(rngs.params(),"
+      " (16, 16)))"
+    ),
   ),
   "NaN at long length": Control(
     "long",
