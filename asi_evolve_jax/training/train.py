@@ -17,11 +17,23 @@ from asi_evolve_jax.training.trainer import State, Trainer
 _BITS = 1 / math.log(2)  # a nat
 
 
-class Diverged(RuntimeError):
+class Ended(RuntimeError):
+  """Training ended without a score.
+
+  Attributes:
+    steps: done by then, those before a restart included.
+  """
+
+  def __init__(self, message: str, steps: int):
+    super().__init__(message)
+    self.steps = steps
+
+
+class Diverged(Ended):
   """Training produced a loss or a gradient that is no number."""
 
 
-class Stopped(RuntimeError):
+class Stopped(Ended):
   """Training ended early because a score on the way was too bad."""
 
 
@@ -117,7 +129,8 @@ def train(
         raise Diverged(
           f"diverged at step {len(losses)} of {run.steps}: loss {loss}, "
           f"gradient norm {norm}; the losses before were "
-          f"{', '.join(f'{x:.3f}' for x in losses[-3:]) or 'none'}."
+          f"{', '.join(f'{x:.3f}' for x in losses[-3:]) or 'none'}.",
+          steps=len(losses) + 1,
         )
       losses.append(loss)
       pending = None
@@ -151,7 +164,9 @@ def train(
   end = time.monotonic()
   bits = trainer.evaluate(state["params"], dev)[0]
   if not math.isfinite(bits):
-    raise Diverged(f"diverged: {bits} bits a byte after the last step.")
+    raise Diverged(
+      f"diverged: {bits} bits a byte after the last step.", steps=run.steps
+    )
   points.append((run.steps, bits))
   if keeper:
     keeper.close()

@@ -12,9 +12,8 @@ import time
 
 import numpy as np
 
-from asi_evolve_jax.evaluation.gates import Rejected
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
-from asi_evolve_jax.records.schema import VERIFY
+from asi_evolve_jax.records.schema import REJECTED, VERIFY
 from asi_evolve_jax.tracks.architecture import (
   harness,
   step_time,
@@ -23,7 +22,6 @@ from asi_evolve_jax.tracks.architecture import (
   tuning,
 )
 from asi_evolve_jax.tracks.architecture.options import read_stage
-from asi_evolve_jax.training.train import Diverged, Stopped
 
 FLOPS_GATE = "flops"
 
@@ -59,17 +57,20 @@ def run(request: StageRequest) -> StageReply:
   scratch = pathlib.Path(request.scratch)
   try:
     tuned = tuning.tune(trainer, text, options, request.seeds, scratch)
-  except Diverged as error:
-    return StageReply(status="failed", error=str(error))
-  except Rejected as error:
-    return StageReply(status="rejected", gate=trained.GATE, error=str(error))
-  except Stopped as error:
-    return StageReply(status="stopped", error=str(error))
+  except tuning.Untrained as error:
+    return StageReply(
+      status=error.status,
+      gate=trained.GATE if error.status == REJECTED else "",
+      error=str(error),
+      cost={"tokens": float(error.steps * tokens)},
+    )
   start = time.monotonic()
   measured = [
     suites.accuracies(trainer, options, seed, scratch) for seed in request.seeds
   ]
   suites_s = time.monotonic() - start
+  a_seed = len(options.run.rates) * sum(suites.tasks(options).values())
+  on_suites = len(request.seeds) * a_seed
   trigram = harness.trigram(text, "dev", options, request.seeds[0])
   step_s = tuned.cost.pop("step_s")
   report = {
@@ -116,7 +117,7 @@ def run(request: StageRequest) -> StageReply:
       "compile_s": ready_s,
       **tuned.cost,
       "suites_s": suites_s,
-      # Of the whole grid and all suites, at most: what diverges stops early.
-      "tokens": float(len(request.seeds) * tokens * steps),
+      # Of the whole grid and all suites; what diverges on text stops early.
+      "tokens": float(tokens * (tuned.steps + on_suites)),
     },
   )

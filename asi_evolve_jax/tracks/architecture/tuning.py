@@ -15,7 +15,8 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from asi_evolve_jax.records.schema import VERIFY
+from asi_evolve_jax.evaluation.gates import Rejected
+from asi_evolve_jax.records.schema import FAILED, REJECTED, STOPPED, VERIFY
 from asi_evolve_jax.tracks.architecture import harness, trained
 from asi_evolve_jax.tracks.architecture.options import (
   StageOptions,
@@ -23,8 +24,22 @@ from asi_evolve_jax.tracks.architecture.options import (
 )
 from asi_evolve_jax.training import corpus
 from asi_evolve_jax.training.examples import text_examples
-from asi_evolve_jax.training.train import Diverged, Run, Stopped, train
+from asi_evolve_jax.training.train import Ended, Run, Stopped, train
 from asi_evolve_jax.training.trainer import Trainer
+
+
+class Untrained(RuntimeError):
+  """Training on text gave no score.
+
+  Attributes:
+    status: of the Result: "failed", "stopped" or "rejected".
+    steps: done by then, at all rates and seeds.
+  """
+
+  def __init__(self, error: Exception, status: str, steps: int):
+    super().__init__(str(error))
+    self.status = status
+    self.steps = steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +53,14 @@ class Tuned:
     by_rate: mean bits a byte of each rate; None where training diverged or
       stopped, too far behind the reference.
     cost: seconds of all rates together, and "step_s" of the fastest.
+    steps: done at all rates and seeds.
   """
 
   rate: float
   seeds: list[dict[str, Any]]
   by_rate: dict[float, float | None]
   cost: dict[str, float]
+  steps: int
 
 
 def tune(
@@ -59,25 +76,33 @@ def tune(
   parameters of every run are left at `params_path`.
 
   Raises:
-    Stopped, Diverged: if no rate trains every seed.
-    Rejected: if what was trained reads ahead; see trained.py.
+    Untrained: if no rate trains every seed, or what was trained reads ahead;
+      see trained.py.
   """
   runs: dict[float, list[dict[str, Any]]] = {}
   done: list[dict[str, Any]] = []
-  faults: list[Diverged | Stopped] = []
+  faults: list[Ended] = []
+  steps = 0
   for rate in options.run.rates:
     found = []
     try:
       for seed in seeds:
         found.append(_train(trainer, text, options, seed, rate, scratch))
-    except (Diverged, Stopped) as error:
+        steps += options.run.steps
+    except Ended as error:
+      steps += error.steps
       faults.append(error)
+    except Rejected as error:
+      steps += options.run.steps
+      raise Untrained(error, REJECTED, steps) from error
     else:
       runs[rate] = found
     done += found
   if not runs:
     # A rate that diverges is no news beside one that trains, if badly.
-    raise next((f for f in faults if isinstance(f, Stopped)), faults[0])
+    fault = next((f for f in faults if isinstance(f, Stopped)), faults[0])
+    status = STOPPED if isinstance(fault, Stopped) else FAILED
+    raise Untrained(fault, status, steps) from fault
   means = {
     rate: math.fsum(s["bits_per_byte"] for s in found) / len(found)
     for rate, found in runs.items()
@@ -89,7 +114,7 @@ def tune(
   }
   cost["step_s"] = min(s["cost"]["step_s"] for s in done)
   by_rate = {rate: means.get(rate) for rate in options.run.rates}
-  return Tuned(best, runs[best], by_rate, cost)
+  return Tuned(best, runs[best], by_rate, cost, steps)
 
 
 def params_path(scratch: pathlib.Path, seed: int, rate: float) -> pathlib.Path:
@@ -109,7 +134,8 @@ def _watch(stop: StopOptions | None) -> Callable[[int, float], None] | None:
       raise Stopped(
         f"stopped after {done} of {stop.steps[-1]} steps: {bits:.4f} bits a "
         f"byte, {behind:.4f} behind {stop.reference} at equal tokens (more "
-        f"than {stop.margin:.4g} ends a run)."
+        f"than {stop.margin:.4g} ends a run).",
+        steps=done,
       )
 
   return watch

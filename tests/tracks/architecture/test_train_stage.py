@@ -169,6 +169,8 @@ def test_who_falls_behind_the_reference_stops_without_a_score(
   assert reply.metrics == ()
   assert "stopped after 4 of 6 steps" in reply.error
   assert "behind deltanet" in reply.error
+  # What was trained is paid for: the first seed's steps until then.
+  assert reply.cost == {"tokens": 4 * 4 * 32}
 
 
 def test_who_keeps_up_with_the_reference_goes_on(
@@ -307,6 +309,7 @@ def test_divergence_is_a_failure_with_the_reason(options, folders, tmp_path):
   assert reply.status == "failed"
   assert "diverged at step 0 of 6" in reply.error
   assert reply.metrics == ()
+  assert reply.cost == {"tokens": 1 * 4 * 32}
 
 
 def test_who_needs_more_flops_than_the_rung_has_is_rejected_untrained(
@@ -339,6 +342,7 @@ def test_a_leak_that_training_opens_is_refused(options, folders, tmp_path):
   assert (reply.status, reply.gate) == ("rejected", trained.GATE)
   assert "replacing the tokens from position" in reply.error
   assert reply.metrics == ()
+  assert reply.cost == {"tokens": 6 * 4 * 32}
   near = _artifact(OPENING.replace("PATH", "jnp.cumsum(x, 1)"), hot)
   reply = train.run(_request(near, hot, folders, tmp_path, seeds=(3,)))
   assert reply.status == "ok", reply.error
@@ -400,6 +404,7 @@ def test_a_rate_that_diverges_is_not_chosen(
   assert reply.status == "ok"
   assert reply.report["lr"] == 1e-3
   assert reply.report["by_lr"]["1e+38"] is None
+  assert 6 * 4 * 32 < reply.cost["tokens"] < 2 * 6 * 4 * 32
 
 
 def test_text_longer_than_any_trained_on_is_scored_beyond_that_length(
