@@ -1,6 +1,7 @@
 """`python -m launch.report COMMAND --records=URL [--out=DIR]`: reads runs.
 
-ladder: how well each rung predicts the last (docs/results/ladder.md).
+ladder: how well each rung predicts the next and the last
+  (docs/results/ladder.md).
 calibrate: whether each rung orders the baselines as published (docs/suites.md).
 compare: two runs side by side, --records=A,B.
 ablation: conditions side by side, over seeds (docs/results/ablation.md);
@@ -46,16 +47,21 @@ def _ladder(runs: list[OpenRun], out: Path) -> str:
   (run,) = runs
   metric = run.track.metric
   view = view_of(run)
-  found = ladder.study(*ladder.read(view, run.records, run.settings, metric))
+  final = run.track.final_metric
+  found = ladder.study(
+    *ladder.read(view, run.records, run.settings, metric, final)
+  )
   text = ladder.markdown(found, metric)
   (out / "ladder.md").write_text(text)
-  draw_lines(
-    ladder.points(found),
-    f"cost, of {found.target}'s",
-    "rank correlation, of the ceiling",
-    out / "ladder.png",
-    log_y=False,
-  )
+  points = ladder.points(found)
+  if points:
+    draw_lines(
+      points,
+      f"cost, of {found.target}'s",
+      "rank correlation, of the ceiling",
+      out / "ladder.png",
+      log_y=False,
+    )
   return text
 
 

@@ -5,7 +5,9 @@ rung, another metric of one, the development curve of the last rung part of the
 way. Its rank correlation with the last rung is taken between different seeds,
 so that what one seed's luck gives both does not count, and stands beside the
 same figure for the last rung with itself: the test-retest ceiling, which no
-proxy can beat but by chance.
+proxy can beat but by chance. Every rung stands beside the next one too,
+verify's included. Where two were measured at the same seeds alone, the
+correlation at those is given and called optimistic.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import numpy as np
 
 from asi_evolve_jax.evaluation.statistics import Interval, seed_spread
 from asi_evolve_jax.records import Records, View
-from asi_evolve_jax.records.schema import OK, SEARCH, Result
+from asi_evolve_jax.records.schema import OK, SEARCH, VERIFY, Result
 from asi_evolve_jax.records.spending import costs
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Metric
@@ -27,6 +29,12 @@ from asi_evolve_jax.tracks.base import Metric
 ENOUGH = 0.8  # share of the ceiling from which on a proxy will do
 _MIN_PROGRAMS = 4  # fewer have no rank correlation worth a number
 _DRAWS = 2000
+
+# What an Agreement rests on, or lacks.
+DIFFERENT_SEEDS = "different seeds"
+SAME_SEED = "same seed, optimistic"
+_NEEDS_SEED = "needs a second seed"
+_TOO_FEW = "too few Programs"
 
 # Program -> seed -> value, larger is better.
 Values = Mapping[str, Mapping[int, float]]
@@ -48,73 +56,116 @@ class Proxy:
 
 
 @dataclasses.dataclass(frozen=True)
+class Agreement:
+  """How two measurements of the same Programs rank them.
+
+  Attributes:
+    correlation: Spearman, and its 95 % bootstrap interval over Programs; NaN
+      where there is none.
+    programs: that both measured.
+    regret: what the second's best loses, in the metric's unit, if only the
+      upper third of the first goes on; mean over pairs of seeds.
+    basis: DIFFERENT_SEEDS, SAME_SEED, or what is lacking.
+  """
+
+  correlation: Interval
+  programs: int
+  regret: float
+  basis: str
+
+  @property
+  def text(self) -> str:
+    """The correlation with its interval, or what is lacking."""
+    if self.basis in (DIFFERENT_SEEDS, SAME_SEED):
+      value = self.correlation
+      said = f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]"
+      return said if self.basis == DIFFERENT_SEEDS else f"{said} ({self.basis})"
+    return self.basis
+
+
+@dataclasses.dataclass(frozen=True)
 class Row:
   """One proxy against the target.
 
   Attributes:
-    correlation: Spearman between different seeds, and its 95 % bootstrap
-      interval over Programs.
-    programs: that both measured.
-    share: correlation over the ceiling.
+    agreement: with the target.
+    share: correlation over the ceiling; NaN where it is between the same seeds
+      or there is no ceiling.
     saved: the target's core-seconds over the proxy's.
-    regret: what the target's best loses, in the metric's unit, if only the
-      proxy's upper third goes on; mean over pairs of seeds.
-    spread: standard deviation between seeds of one Program.
+    spread: standard deviation between seeds of one Program; NaN of one seed.
   """
 
   name: str
-  correlation: Interval
-  programs: int
+  agreement: Agreement
   share: float
   saved: float
-  regret: float
   spread: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-  """What `study` found; `cheapest` is None where no proxy reaches ENOUGH."""
+  """What `study` found.
+
+  Attributes:
+    target: name of the last rung of the search.
+    ceiling: of the target with itself.
+    rows: a proxy each.
+    cheapest: that reaches ENOUGH; None where none does.
+    steps: (rung, the next, how they agree), verify's rung last.
+  """
 
   target: str
-  ceiling: Interval
+  ceiling: Agreement
   rows: tuple[Row, ...]
   cheapest: Row | None
+  steps: tuple[tuple[str, str, Agreement], ...]
 
 
-def study(proxies: Sequence[Proxy], target: Proxy) -> Study:
-  """Compares proxies with the target.
+def study(
+  proxies: Sequence[Proxy], target: Proxy, rungs: Sequence[Proxy] = ()
+) -> Study:
+  """Compares proxies with the target, and each rung with the next.
 
   Args:
     proxies: in any order; those with too few Programs in common are left out.
-    target: measured at two seeds at least, else the ceiling is NaN.
+    target: measured at two seeds at least, else there is no ceiling.
+    rungs: the rungs' scores, from cheap to dear.
   """
-  ceiling, _, _ = _agreement(target.values, target.values)
+  ceiling = _agreement(target.values, target.values)
   rows = []
   for proxy in proxies:
-    correlation, count, regret = _agreement(proxy.values, target.values)
-    if count < _MIN_PROGRAMS:
+    agreement = _agreement(proxy.values, target.values)
+    if agreement.programs < _MIN_PROGRAMS:
       continue
     spread, _ = seed_spread([list(v.values()) for v in proxy.values.values()])
+    share = agreement.correlation.mean / ceiling.correlation.mean
+    fair = agreement.basis == DIFFERENT_SEEDS
     rows.append(
       Row(
         name=proxy.name,
-        correlation=correlation,
-        programs=count,
-        share=correlation.mean / ceiling.mean,
+        agreement=agreement,
+        share=share if fair else math.nan,
         saved=target.seconds / proxy.seconds,
-        regret=regret,
         spread=spread,
       )
     )
   will_do = [row for row in rows if row.share >= ENOUGH and row.saved > 1]
   cheapest = max(will_do, key=lambda row: row.saved, default=None)
-  return Study(target.name, ceiling, tuple(rows), cheapest)
+  steps = tuple(
+    (lower.name, upper.name, _agreement(lower.values, upper.values))
+    for lower, upper in itertools.pairwise(rungs)
+  )
+  return Study(target.name, ceiling, tuple(rows), cheapest, steps)
 
 
 def read(
-  view: View, records: Records, settings: RunSettings, metric: Metric
-) -> tuple[list[Proxy], Proxy]:
-  """Returns the proxies that a run has measured, and the last rung.
+  view: View,
+  records: Records,
+  settings: RunSettings,
+  metric: Metric,
+  final: Metric,
+) -> tuple[list[Proxy], Proxy, list[Proxy]]:
+  """Returns the proxies that a run has measured, the last rung, all rungs.
 
   Args:
     view: of the run.
@@ -122,6 +173,7 @@ def read(
       (steps done, score).
     settings: of the run; its ladder.
     metric: of the search. Other metrics of a rung count as larger is better.
+    final: of verify.
   """
   proxies = []
   for rung in settings.ladder:
@@ -144,29 +196,51 @@ def read(
     proxies += _curves(results, records, rung.name, metric, seconds)
   last = settings.ladder[-1].name
   target = next((p for p in proxies if p.name == last), None)
+  names = [rung.name for rung in settings.ladder]
+  scores = {p.name: p for p in proxies if p.name in names}
+  rungs = [scores.get(name, Proxy(name, {}, math.nan)) for name in names]
+  verify = settings.verify.rung
+  if verify is not None:
+    results = [
+      r
+      for r in view.results.values()
+      if r.purpose == VERIFY and r.status == OK and r.seeds == verify.seeds
+    ]
+    values = _values(results, final.name, final)
+    rungs.append(Proxy(verify.name, values, _seconds(results)))
   if target is None:
-    return [], Proxy(last, {}, math.nan)
-  return [p for p in proxies if p is not target], target
+    return [], Proxy(last, {}, math.nan), rungs
+  return [p for p in proxies if p is not target], target, rungs
 
 
 def markdown(found: Study, metric: Metric) -> str:
   """Returns the study as a table and what follows from it."""
-  ceiling = found.ceiling
+  ceiling = f"the test-retest ceiling is {found.ceiling.text}"
+  if found.ceiling.basis != DIFFERENT_SEEDS:
+    ceiling = f"there is no test-retest ceiling ({found.ceiling.text})"
   lines = [
-    f"Rank correlation with `{found.target}` between different seeds; the "
-    f"test-retest ceiling is {_interval(ceiling)}.\n",
+    "Each rung and the next, over the Programs that both measured:\n",
+    "| rung | next | Programs | Spearman |",
+    "|---|---|---|---|",
+    *(
+      f"| {lower} | {upper} | {agreement.programs} | {agreement.text} |"
+      for lower, upper, agreement in found.steps
+    ),
+    f"\nRank correlation with `{found.target}` between different seeds; "
+    f"{ceiling}.\n",
     "| proxy | Programs | Spearman | share of the ceiling | cost saved | "
     f"regret [{metric.unit}] | spread over seeds |",
     "|---|---|---|---|---|---|---|",
   ]
   for row in found.rows:
+    agreement = row.agreement
     lines.append(
-      f"| {row.name} | {row.programs} | {_interval(row.correlation)} | "
-      f"{row.share:.2f} | {row.saved:.1f}x | {row.regret:.4f} | "
-      f"{row.spread:.4g} |"
+      f"| {row.name} | {agreement.programs} | {agreement.text} | "
+      f"{_figure(row.share, '.2f')} | {_figure(row.saved, '.1f')}x | "
+      f"{_figure(agreement.regret, '.4f')} | {_figure(row.spread, '.4g')} |"
     )
   if found.cheapest is None:
-    lines.append(f"\nNo proxy reaches {ENOUGH} of the ceiling.")
+    lines.append(f"\nNo proxy is known to reach {ENOUGH} of the ceiling.")
   else:
     lines.append(
       f"\nThe cheapest proxy at {ENOUGH} of the ceiling is "
@@ -175,8 +249,8 @@ def markdown(found: Study, metric: Metric) -> str:
   return "\n".join(lines) + "\n"
 
 
-def _interval(value: Interval) -> str:
-  return f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]"
+def _figure(value: float, form: str) -> str:
+  return format(value, form) if math.isfinite(value) else "-"
 
 
 def _values(
@@ -245,17 +319,20 @@ def _curves(
   ]
 
 
-def _agreement(a: Values, b: Values) -> tuple[Interval, int, float]:
-  """Returns (rank correlation, Programs, regret) between different seeds."""
+def _agreement(a: Values, b: Values) -> Agreement:
+  """Returns how `a` ranks what `b` does: between different seeds if it can.
+
+  Of a measurement with itself the same seed would say nothing.
+  """
   shared = sorted(set(a) & set(b))
-  pairs = [
-    (s, t)
-    for s, t in itertools.product(_seeds(a, shared), _seeds(b, shared))
-    if s != t
-  ]
+  every = list(itertools.product(_seeds(a, shared), _seeds(b, shared)))
+  pairs, basis = [(s, t) for s, t in every if s != t], DIFFERENT_SEEDS
+  if not pairs and a is not b:
+    pairs, basis = every, SAME_SEED
   if len(shared) < _MIN_PROGRAMS or not pairs:
+    lacks = _TOO_FEW if len(shared) < _MIN_PROGRAMS else _NEEDS_SEED
     nothing = Interval(math.nan, math.nan, math.nan)
-    return nothing, len(shared), math.nan
+    return Agreement(nothing, len(shared), math.nan, lacks)
   columns = [
     (
       np.array([a[p][s] for p in shared]),
@@ -274,7 +351,7 @@ def _agreement(a: Values, b: Values) -> tuple[Interval, int, float]:
     [y.max() - y[np.argsort(-x)[:third]].max() for x, y in columns]
   )
   interval = Interval(float(each[0]), float(low), float(high))
-  return interval, len(shared), float(regret)
+  return Agreement(interval, len(shared), float(regret), basis)
 
 
 def _seeds(values: Values, programs: Sequence[str]) -> list[int]:
@@ -305,6 +382,8 @@ def points(found: Study) -> dict[str, list[tuple[float, float]]]:
   """Returns (cost as a share of the target's, share of the ceiling)."""
   lines: dict[str, list[tuple[float, float]]] = {}
   for row in found.rows:
+    if not math.isfinite(row.share):
+      continue
     name = row.name.split(",")[0]  # a rung with its curve, or a metric of one
     lines.setdefault(name, []).append((1 / row.saved, row.share))
   return {name: sorted(line) for name, line in lines.items()}

@@ -1,14 +1,15 @@
 """Rank correlations of rungs: between seeds, against the retest ceiling."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 from asi_evolve_jax.records import Records, View
-from asi_evolve_jax.records.schema import Result, Task, digest
+from asi_evolve_jax.records.schema import SEARCH, VERIFY, Result, Task, digest
 from asi_evolve_jax.reporting.ladder import Proxy, markdown, read, study
-from asi_evolve_jax.settings import RungSettings, RunSettings
+from asi_evolve_jax.settings import RungSettings, RunSettings, VerifySettings
 from asi_evolve_jax.tracks.base import MINIMIZE, Metric
 
 METRIC = Metric("loss", MINIMIZE, "bits a byte")
@@ -37,12 +38,12 @@ def test_a_good_proxy_is_told_from_a_useless_one():
   useless = Proxy("useless", _values(0 * truth, 1.0, (0, 1), rng), 1.0)
   found = study([useless, good], target)
   rows = {row.name: row for row in found.rows}
-  assert found.ceiling.mean > 0.95
+  assert found.ceiling.correlation.mean > 0.95
   assert rows["good"].share > 0.95
   assert rows["good"].saved == pytest.approx(10)
-  low, high = rows["useless"].correlation[1:]
+  low, high = rows["useless"].agreement.correlation[1:]
   assert low < 0 < high
-  assert rows["useless"].regret > rows["good"].regret
+  assert rows["useless"].agreement.regret > rows["good"].agreement.regret
   assert found.cheapest == rows["good"]
   assert "10.0 times cheaper" in markdown(found, METRIC)
 
@@ -52,8 +53,8 @@ def test_luck_that_a_seed_gives_both_does_not_count():
   rng = np.random.default_rng(1)
   values = _values(np.zeros(60), 1.0, (2, 3), rng)
   found = study([Proxy("same run", values, 1.0)], Proxy("high", values, 2.0))
-  assert abs(found.rows[0].correlation.mean) < 0.3
-  assert abs(found.ceiling.mean) < 0.3
+  assert abs(found.rows[0].agreement.correlation.mean) < 0.3
+  assert abs(found.ceiling.correlation.mean) < 0.3
 
 
 def test_the_ceiling_of_a_noisy_target_is_its_reliability():
@@ -63,7 +64,9 @@ def test_the_ceiling_of_a_noisy_target_is_its_reliability():
   some = {p: values[p] for p in list(values)[:400]}
   found = study([], Proxy("high", some, 1.0))
   expected = 6 / math.pi * math.asin(0.5 / 2)
-  assert found.ceiling.low < expected < found.ceiling.high
+  assert (
+    found.ceiling.correlation.low < expected < found.ceiling.correlation.high
+  )
 
 
 def test_too_few_programs_say_nothing():
@@ -71,7 +74,64 @@ def test_too_few_programs_say_nothing():
   found = study([Proxy("low", values, 1.0)], Proxy("high", values, 2.0))
   assert found.rows == ()
   assert found.cheapest is None
-  assert "No proxy" in markdown(found, METRIC)
+  text = markdown(found, METRIC)
+  assert "no test-retest ceiling (too few Programs)" in text
+  assert "No proxy" in text
+
+
+def test_one_seed_alone_says_what_it_can_and_no_more():
+  rng = np.random.default_rng(3)
+  truth = rng.standard_normal(30)
+  quick, explore = (
+    Proxy(name, _values(truth, 0.1, (0,), rng), 1.0)
+    for name in ("quick", "explore")
+  )
+  few = _values(truth[:3], 0.1, (101, 102), rng)
+  rungs = [quick, explore, Proxy("verify", few, 9.0)]
+  text = markdown(study([quick], explore, rungs), METRIC)
+  assert "nan" not in text
+  rows = [line.split(" | ") for line in text.splitlines() if "| 30 |" in line]
+  assert rows[0][:2] == ["| quick", "explore"]
+  assert all("(same seed, optimistic)" in " ".join(row) for row in rows)
+  assert "| explore | verify | 3 | too few Programs |" in text
+  assert "no test-retest ceiling (needs a second seed)" in text
+
+
+def test_each_rung_stands_beside_the_next_verify_included():
+  verify = RungSettings(name="verify", seeds=(7, 8))
+  settings = dataclasses.replace(SETTINGS, verify=VerifySettings(rung=verify))
+  view = View(METRIC.name, METRIC.direction, rungs=["low", "high"])
+  held_out = Metric("held_out", MINIMIZE)
+  for i in range(6):
+    for rung, purpose in (
+      *((r, SEARCH) for r in settings.ladder),
+      (verify, VERIFY),
+    ):
+      # The best of the search are the worst of verify.
+      metrics = {"loss": float(i), "held_out": float(-i)}
+      task = Task(
+        program=digest(i), rung=rung.name, seeds=rung.seeds, purpose=purpose
+      )
+      view.update(
+        [
+          Result(
+            task=task.id,
+            program=task.program,
+            rung=rung.name,
+            seeds=rung.seeds,
+            purpose=purpose,
+            status="ok",
+            metrics=(metrics, metrics),
+          )
+        ]
+      )
+  records = Records.open("memory://")
+  found = study(*read(view, records, settings, METRIC, held_out))
+  said = [(a, b, agreement.correlation.mean) for a, b, agreement in found.steps]
+  assert said == [
+    ("low", "high", pytest.approx(1)),
+    ("high", "verify", pytest.approx(-1)),
+  ]
 
 
 def test_reads_rungs_metrics_and_curves_from_records():
@@ -100,7 +160,8 @@ def test_reads_rungs_metrics_and_curves_from_records():
           )
         ]
       )
-  proxies, target = read(view, records, SETTINGS, METRIC)
+  proxies, target, rungs = read(view, records, SETTINGS, METRIC, METRIC)
+  assert [p.name for p in rungs] == ["low", "high"]
   by_name = {p.name: p for p in proxies}
   assert set(by_name) == {
     "low",
@@ -113,7 +174,9 @@ def test_reads_rungs_metrics_and_curves_from_records():
   assert target.seconds == 50.0
   assert by_name["high, 50 steps"].seconds == 25.0
   found = study(proxies, target)
-  assert all(r.correlation.mean == pytest.approx(1) for r in found.rows)
+  assert all(
+    r.agreement.correlation.mean == pytest.approx(1) for r in found.rows
+  )
   # Less loss is better, more recall is better.
   assert (
     by_name["low"].values[digest(0)][0] > by_name["low"].values[digest(4)][0]
