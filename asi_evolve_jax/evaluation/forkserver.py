@@ -154,7 +154,10 @@ class _Server:
 
   def kill(self, child: _Child, reason: str) -> None:
     child.reason = reason
-    # A jail that is killed does not add up what its processes used.
+    # A jail that is killed does not add up what its processes used. Stopped, it
+    # waits for none of them while they are looked at.
+    with contextlib.suppress(ProcessLookupError):
+      os.kill(child.pid, signal.SIGSTOP)
     child.lost_s, child.lost_bytes = limits_lib.usage_below(child.pid)
     child.deadline = None
     limits_lib.kill_group(child.pid)

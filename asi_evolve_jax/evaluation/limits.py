@@ -225,15 +225,20 @@ def children_of(pid: int) -> list[int]:
 def usage_below(pid: int) -> tuple[float, int]:
   """Returns CPU seconds and largest resident set of the descendants of `pid`.
 
-  Seconds are added up, the resident set [bytes] is that of the largest.
+  Seconds are added up, those of processes that one of them has waited for
+  included; the resident set [bytes] is that of the largest. It stops them all,
+  for who is about to kill them: one that waited for another meanwhile would
+  have it counted twice, or not at all.
   """
   seconds, peak = 0.0, 0
   ticks = os.sysconf("SC_CLK_TCK")
   for child in children_of(pid):
     with contextlib.suppress(OSError, LookupError, ValueError):
+      os.kill(child, signal.SIGSTOP)
       with open(f"/proc/{child}/stat") as f:
         fields = f.read().rpartition(")")[2].split()
-      seconds += (int(fields[11]) + int(fields[12])) / ticks
+      # utime, stime, cutime, cstime of proc(5).
+      seconds += sum(map(int, fields[11:15])) / ticks
       with open(f"/proc/{child}/status") as f:
         lines = dict(line.split(":", 1) for line in f)
       peak = max(peak, int(lines["VmHWM"].split()[0]) * 1024)

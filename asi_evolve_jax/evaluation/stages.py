@@ -66,8 +66,9 @@ class StageRequest:
     deadline_s: wall-clock seconds that the stage has.
     folders: those that `Stage.reads` names.
     author: who wrote the source, as in its Proposal.
-    facts: the numbers that trusted stages before have reported, by name; none
-      for an untrusted stage.
+    facts: the numbers that trusted stages before have reported, by name, and
+      "<stage>_cpu_seconds" of every stage before, as measured from outside;
+      none for an untrusted stage.
   """
 
   source: str

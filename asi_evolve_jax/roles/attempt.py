@@ -26,6 +26,7 @@ from asi_evolve_jax.settings import RungSettings, RunSettings
 
 _REPORT_BYTES = 64 << 10
 _ERROR_CHARS = 4000
+_COUNTED = ("wall_seconds", "cpu_seconds", "flops", "tokens")
 _CURVE_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
@@ -52,6 +53,7 @@ class Attempt:
     report: of all stages so far; "confined_by" has the layers that held each,
       by its name (evaluation/jail.py).
     cost: of all stages so far.
+    cpu_seconds: of each stage so far, by name, as measured from outside.
     curves: by name.
   """
 
@@ -72,6 +74,7 @@ class Attempt:
   job: Job | None = None
   report: dict[str, Any] = dataclasses.field(default_factory=dict)
   cost: dict[str, float] = dataclasses.field(default_factory=dict)
+  cpu_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
   curves: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   @property
@@ -106,6 +109,8 @@ class Attempt:
       for name, value in self.report.items()
       if isinstance(value, (int, float))
     }
+    for name, seconds in self.cpu_seconds.items():
+      facts[f"{name}_cpu_seconds"] = seconds
     return StageRequest(
       source="" if stage.trusted else self.source,
       payload=self.payload,
@@ -127,14 +132,17 @@ class Attempt:
   def add(self, outcome: Outcome) -> None:
     """Takes in what a stage cost and reported, however it ended.
 
-    What an untrusted stage says of itself stands under that stage's name.
+    What an untrusted stage says of itself stands under that stage's name, and
+    no figure that budgets count is taken from it.
     """
     stage = self.stages[self.index]
     self.job = None
     cost = self.cost
     for name, value in outcome.reply.cost.items():
-      if math.isfinite(value):
+      told = stage.trusted or name not in _COUNTED
+      if told and math.isfinite(value):
         cost[name] = cost.get(name, 0.0) + value
+    self.cpu_seconds[stage.name] = outcome.cpu_seconds
     for name in ("wall_seconds", "cpu_seconds"):
       cost[name] = cost.get(name, 0.0) + getattr(outcome, name)
     peak = "peak_memory_bytes"

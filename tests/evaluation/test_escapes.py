@@ -387,7 +387,7 @@ def test_a_patched_judge_judges_nothing(here, run):
     "asi_evolve_jax.tracks.circle_packing.score:run",
     trusted=True,
     payload=patched.reply.payload,
-    options={"circles": 2},
+    options={"circles": 2, "cpu_seconds": 5.0},
   )
   assert (outcome.status, outcome.reply.gate) == ("rejected", "valid_packing")
   assert outcome.reply.metrics == ()

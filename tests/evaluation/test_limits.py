@@ -65,6 +65,30 @@ def test_children_of_finds_direct_children():
   assert child.pid not in lib.children_of(os.getpid())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_usage_counts_who_was_waited_for_already():
+  """Below the process: one whose own child has worked and ended."""
+  code = (
+    "import os, time\n"
+    "if os.fork() == 0:\n"
+    "  if os.fork() == 0:\n"
+    "    while time.process_time() < 0.1: pass\n"
+    "    os._exit(0)\n"
+    "  os.wait()\n"
+    "  print('waited', flush=True)\n"
+    "os.wait() if os.getppid() == PARENT else time.sleep(60)\n"
+  ).replace("PARENT", str(os.getpid()))
+  with subprocess.Popen(
+    [sys.executable, "-S", "-c", code], stdout=subprocess.PIPE
+  ) as child:
+    assert child.stdout.readline() == b"waited\n"
+    below = lib.children_of(child.pid)
+    seconds, _ = lib.usage_below(child.pid)
+    for pid in (*below, child.pid):
+      lib.kill_group(pid)
+  assert 0.05 < seconds < 10  # /proc counts whole ticks of 10 ms
+
+
 def test_kill_group_takes_the_group_and_forgives_the_dead():
   program = (
     "import subprocess, sys\n"

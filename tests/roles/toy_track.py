@@ -49,6 +49,7 @@ def trace(request):
     payload=text.encode(),
     # Lies: what an untrusted stage says is kept under its name.
     report={"artifact_hash": "0", "parameters": 8, "ratio": 0.0},
+    cost={"flops": -1e9, "cpu_seconds": -1e9, "trace_s": 1.0},
   )
 
 
@@ -59,7 +60,12 @@ def check(request):
   name = hashlib.sha256(request.payload).hexdigest()[:32]
   return StageReply(
     payload=request.payload,
-    report={"artifact_hash": name, "parameters": 7, "platform": "cpu"},
+    report={
+      "artifact_hash": name,
+      "parameters": 7,
+      "platform": "cpu",
+      "traced_s": request.facts["trace_cpu_seconds"],
+    },
   )
 
 

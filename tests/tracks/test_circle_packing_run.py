@@ -110,6 +110,16 @@ def test_more_cpu_time_than_allowed_is_rejected():
   assert (reply.status, reply.gate) == ("rejected", "cpu_seconds")
 
 
+def test_work_outside_of_pack_counts_too():
+  source = """\
+    BEFORE = sum(range(10**6))
+    def pack(n, seed, work):
+      return [[0.5, 0.5]] * 2, [0.1, 0.1]
+  """
+  reply = run.run(request(source, cpu_seconds=1e-4))
+  assert (reply.status, reply.gate) == ("rejected", "cpu_seconds")
+
+
 def test_dataclasses_work_in_a_program():
   reply = run.run(
     request(

@@ -15,15 +15,16 @@ from asi_evolve_jax.tracks.circle_packing import packing, score
 TWO = np.array([[0.25, 0.25], [0.75, 0.75]])
 
 
-def request(payload, seeds=(0,), circles=2):
+def request(payload, seeds=(0,), circles=2, facts=None):
   return StageRequest(
     source="",
     payload=payload,
     seeds=seeds,
-    options={"circles": circles},
+    options={"circles": circles, "cpu_seconds": 5.0},
     scratch="",
     cache="",
     deadline_s=10.0,
+    facts=facts or {},
   )
 
 
@@ -33,6 +34,20 @@ def judge(centers, radii, circles=2):
     packing.as_array(radii, "radii"),
   )
   return score.run(request(packing.encode([pair]), circles=circles))
+
+
+@pytest.mark.parametrize(("used", "status"), [(11.9, "ok"), (12.1, "rejected")])
+def test_cpu_time_is_judged_by_what_was_measured_outside(used, status):
+  good = (packing.as_array(TWO, "c"), packing.as_array([0.25, 0.125], "r"))
+  reply = score.run(
+    request(
+      packing.encode([good, good]),
+      seeds=(3, 7),
+      facts={"run_cpu_seconds": used},
+    )
+  )
+  assert reply.status == status
+  assert reply.gate == ("" if status == "ok" else "cpu_seconds")
 
 
 def test_a_valid_packing_scores_its_sum_and_is_kept():
