@@ -105,6 +105,7 @@ def _once(pool: WorkerPool) -> float:
         scratch=scratch,
         cache="",
         deadline_s=120.0,
+        author="baseline",
       ),
       pool.cores[0],
     )

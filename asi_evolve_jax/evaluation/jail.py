@@ -41,6 +41,9 @@ from asi_evolve_jax.evaluation.limits import Limits
 AUTO, REQUIRED, NONE = "auto", "required", "none"
 MODES = (AUTO, REQUIRED, NONE)
 LAYERS = ("namespaces", "landlock", "seccomp")
+# Whose Programs are made of this repository's own text. All others are foreign:
+# models, archives, which can hold whatever somebody put there, and nobody.
+LOCAL_AUTHORS = ("baseline", "symbolic", "random")
 _SPARE_CPU_S = 2.0
 _OPEN_FILES = 1024
 
@@ -117,7 +120,8 @@ def enter(
     deadline_s: its wall-clock; CPU time is limited to what fits.
     pinned: whether it has one processor.
     keep: descriptor that stays open, beside the three standard ones.
-    author: of the Program that is to run, as in its Proposal.
+    author: of the Program that is to run, as in its Proposal; "" if there is
+      none.
 
   Raises:
     JailError: if the layers do not suffice for this author and mode.
@@ -154,10 +158,10 @@ def enter(
       except OSError as error:
         missing[name] = str(error)
   result = Confinement(tuple(layers), missing)
-  # An archive can hold whatever somebody put there.
-  foreign = author.startswith(("llm", "import"))
+  foreign = author not in LOCAL_AUTHORS
   if not result.holds and (sandbox.mode == REQUIRED or foreign):
-    what = f"A Program by {author}" if foreign else "This Program"
+    who = author or "an unknown author"
+    what = f"A Program by {who}" if foreign else "This Program"
     raise JailError(
       f"{what} was not run: no jail on this machine holds it "
       f"({result.reason or 'layers switched off'}). Use Linux 5.13 or newer "

@@ -18,6 +18,7 @@ from asi_evolve_jax.records.schema import (
   Result,
 )
 from asi_evolve_jax.reporting import leaderboard, lineage, verdict
+from asi_evolve_jax.roles.claims import records_of
 from asi_evolve_jax.roles.waves import waves
 from asi_evolve_jax.settings import RunSettings
 from asi_evolve_jax.tracks.base import Track
@@ -64,9 +65,9 @@ def card(view: View, settings: RunSettings, track: Track, claim: Claim) -> str:
     ("How it was found", _found(view, settings, claim)),
     ("The evidence", _evidence(view, claim)),
     ("Where it failed", _failed(view, claim)),
-    ("Limits", _limits(view, settings, claim)),
+    ("Limits", _limits(view, settings, track, claim)),
     ("Cost", _cost(view, track, claim)),
-    ("How to repeat it", _repeat(claim)),
+    ("How to repeat it", _repeat(settings, claim)),
     ("What a person should inspect", _inspect(view, track, claim)),
   )
   lines = [
@@ -198,7 +199,9 @@ def _failed(view: View, claim: Claim) -> list[str]:
   return lines or ["Nowhere that was looked at."]
 
 
-def _limits(view: View, settings: RunSettings, claim: Claim) -> list[str]:
+def _limits(
+  view: View, settings: RunSettings, track: Track, claim: Claim
+) -> list[str]:
   facts = _report(view, claim.results)
   rung = settings.verify.rung
   lines = []
@@ -216,6 +219,11 @@ def _limits(view: View, settings: RunSettings, claim: Claim) -> list[str]:
     f"- {len(claim.seeds)} seeds; the t test trusts that seeds differ as a "
     "bell curve does."
   )
+  if claim.metric != track.metric.name:
+    lines.append(
+      "- The intervals are over training seeds alone. Every seed is scored on "
+      "the same held-out data: of other data they say nothing."
+    )
   if settings.judge.ratio:
     lines.append(
       f"- A model's marks were {settings.judge.ratio:.0%} of the fitness that "
@@ -248,13 +256,17 @@ def _cost(view: View, track: Track, claim: Claim) -> list[str]:
   return lines
 
 
-def _repeat(claim: Claim) -> list[str]:
+def _repeat(settings: RunSettings, claim: Claim) -> list[str]:
   return [
-    "On the same kind of machine the second command ends with the same bits "
+    "On the same kind of machine the last command ends with the same bits "
     "(docs/claims.md):",
     "",
     "```sh",
-    *claim.commands,
+    *claim.commands[:-1],
+    "# Only where the run itself is not: from its archive.",
+    "python -m launch.records import ARCHIVE.zip "
+    f"--records={records_of(settings)}",
+    *claim.commands[-1:],
     "```",
   ]
 

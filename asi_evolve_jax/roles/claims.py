@@ -278,8 +278,13 @@ def _budget(side: _Side) -> dict[str, float]:
 
 
 def _commands(claim: Claim, settings: RunSettings) -> tuple[str, ...]:
-  records = f"{settings.run_dir or f'runs/{settings.name}'}/records"
   return (
     f"git checkout {claim.commit.removesuffix('+changes')}",
-    f"python -m launch.verify --records={records} --replay={claim.id}",
+    f"python -m launch.verify --records={records_of(settings)} "
+    f"--replay={claim.id}",
   )
+
+
+def records_of(settings: RunSettings) -> str:
+  """Returns the folder that the records of a run are in, for commands."""
+  return f"{settings.run_dir or f'runs/{settings.name}'}/records"

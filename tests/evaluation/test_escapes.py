@@ -84,6 +84,7 @@ def run(pools, tmp_path):
         "scratch": str(tmp_path / "scratch"),
         "cache": "",
         "deadline_s": deadline_s,
+        "author": "symbolic",
       }
       | fields
     )
@@ -433,6 +434,9 @@ def test_trusted_stages_read_what_they_declare(here, facts, tmp_path):
     ("auto", "symbolic", False),
     ("auto", "llm:some-model", True),
     ("auto", "import", True),
+    ("auto", "", True),
+    ("auto", "symbolic:not", True),
+    ("auto", "baseline", False),
     ("required", "symbolic", True),
     ("none", "llm:some-model", False),
   ],

@@ -64,6 +64,7 @@ def request(tmp_path, **kwargs):
     "scratch": str(tmp_path / "scratch"),
     "cache": "",
     "deadline_s": 20.0,
+    "author": "symbolic",
   }
   return StageRequest(**(values | kwargs))
 

@@ -93,7 +93,10 @@ def test_a_card_tells_what_why_how_and_where_it_failed(measured, tmp_path):
     "## Where it failed",
     "## Limits",
     "3 seeds",
+    "Every seed is scored on the same held-out data",
     "core seconds, all seeds",
+    # Whoever has the archive alone gets to the records first.
+    "launch.records import ARCHIVE.zip --records=runs/",
     f"--replay={claim.id}",
     "## What a person should inspect",
     f"program/{claim.program}",

@@ -122,7 +122,16 @@ def test_both_stages_run_in_real_workers(tmp_path):
     for stage in TRACK.stages:
       job = pool.start(
         stage,
-        StageRequest(source, payload, (0, 1), options, str(tmp_path), "", 60.0),
+        StageRequest(
+          source,
+          payload,
+          (0, 1),
+          options,
+          str(tmp_path),
+          "",
+          60.0,
+          author="symbolic",
+        ),
       )
       while (outcome := job.poll()) is None:
         pool.wait(0.2)
