@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.extend import core
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +123,37 @@ class Traceable:
 
   def _nested(self, leaves: list[Any]) -> dict[str, Any]:
     return nested(dict(zip(self._paths, leaves, strict=True)))
+
+
+def platforms_chosen(jaxpr: core.Jaxpr, *, in_kernel: bool = False) -> set[str]:
+  """Returns the platforms for which a jaxpr has a branch of their own.
+
+  They come from `lax.platform_dependent`. Left out is "mosaic", which
+  jnp.diagonal names for Pallas kernels, but not inside of one.
+
+  Args:
+    jaxpr: with all that it calls; derivatives that are not taken are unknown.
+    in_kernel: whether it is the body of a Pallas kernel.
+  """
+  found: set[str] = set()
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name == "platform_index":
+      for names in eqn.params["platforms"]:
+        found.update(names or ())
+    kernel = in_kernel or eqn.primitive.name == "pallas_call"
+    for inner in _jaxprs(list(eqn.params.values())):
+      found |= platforms_chosen(inner, in_kernel=kernel)
+  return found if in_kernel else found - {"mosaic"}
+
+
+def _jaxprs(value: Any) -> Iterator[core.Jaxpr]:
+  if isinstance(value, core.ClosedJaxpr):
+    yield value.jaxpr
+  elif isinstance(value, core.Jaxpr):
+    yield value
+  elif isinstance(value, (list, tuple)):
+    for each in value:
+      yield from _jaxprs(each)
 
 
 def parameters_of(params: Mapping[str, Any]) -> tuple[Parameter, ...]:

@@ -221,8 +221,10 @@ class Case:
     self._mixer = self._load(CPU)
     platform = self._options.platform
     form = self._data[platform]
-    mixer = self._mixer if platform == CPU else self._load(platform)
-    self.payload = artifact.keep(mixer, form, self._options.kept_lengths())
+    self._trains = self._mixer if platform == CPU else self._load(platform)
+    self.payload = artifact.keep(
+      self._trains, form, self._options.kept_lengths()
+    )
     header = artifact.read_header(self.payload)
     self.report |= {
       "artifact_hash": header.artifact_hash,
@@ -296,7 +298,10 @@ class Case:
 
   def _check_constructor(self) -> None:
     try:
-      found = cost.cost(self._mixer.functions["init"].module).flops
+      found = max(
+        cost.cost(mixer.functions["init"].module).flops
+        for mixer in (self._mixer, self._trains)
+      )
     except cost.UnknownCost as error:
       raise gates.Rejected(f"in the constructor {error}") from error
     each = _INIT_FLOPS + _INIT_FLOPS_A_ROW * self._model.dim
@@ -387,6 +392,10 @@ class Case:
         raise gates.Rejected(f"at depth {depth:g}: {rejection}") from rejection
 
   def _check_kernels(self) -> None:
+    if self._trains is not self._mixer:
+      kernel_gates.check_platform(
+        self._mixer, self._trains, self._depth, self._seed
+      )
     kernel_gates.check_forms(
       self._load(forms.PLAIN),
       self._load(forms.KERNELS),

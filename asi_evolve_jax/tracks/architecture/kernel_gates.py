@@ -10,14 +10,17 @@ They judge Artifacts, made elsewhere (forms.py says which).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from asi_evolve_jax.evaluation.gates import Rejected
-from asi_evolve_jax.programs import artifact
+from asi_evolve_jax.evaluation import cost
+from asi_evolve_jax.evaluation.gates import MAX_EXCESS, Rejected
+from asi_evolve_jax.programs import artifact, exported
 from asi_evolve_jax.programs.preflight import preflight
 from asi_evolve_jax.tracks.architecture.probe import Probe
 from pallas_kernels.ahead_of_time.compiler import NotCheckedError
@@ -50,9 +53,115 @@ def check_forms(
   """
   if plain.header.artifact_hash == kernel.header.artifact_hash:
     return  # it has no kernel: one form for all platforms
-  want, got = (_results(mixer, depth, seed) for mixer in (plain, kernel))
+  _check_same(
+    _results(plain, depth, seed),
+    _results(kernel, depth, seed),
+    plain.header.dtype,
+    "the kernel and the form that runs without it",
+    "correct the kernel or its derivative",
+  )
+
+
+def check_platform(
+  plain: artifact.LoadedMixer,
+  form: artifact.LoadedMixer,
+  depth: np.float32,
+  seed: int = 0,
+) -> None:
+  """Rejects a form that computes, or costs, other things than the CPU's.
+
+  Asked of what has no kernel in it, which this machine can run: nothing else
+  of a form for another platform is seen by the gates.
+
+  Args:
+    plain: for the CPU, at all lengths of the other.
+    form: what trains on another platform.
+    depth: of the layer that is asked.
+    seed: of parameters and inputs.
+
+  Raises:
+    Rejected: names what differs, where and by how much.
+  """
+  name = form.header.platform
+  for time in form.header.times:
+    function = form.functions[f"apply.{time}"]
+    if not _runs_here(function):
+      continue
+    found = _cost(function)
+    expected = _cost(plain.functions[f"apply.{time}"])
+    for what in ("flops", "bytes"):
+      most = MAX_EXCESS * getattr(expected, what)
+      if getattr(found, what) > most:
+        raise Rejected(
+          f"at length {time} it takes {getattr(found, what):.3g} {what} on "
+          f"{name}, at most {most:.3g} would follow from what it takes on a "
+          "CPU. Compute the same on every platform."
+        )
+  if _runs_here(form.functions[f"apply.{form.header.time}"]):
+    _check_same(
+      _results(plain, depth, seed),
+      _results(_Here(form, plain), depth, seed),
+      plain.header.dtype,
+      f"{name} and the CPU",
+      "compute the same on every platform",
+    )
+
+
+class _Here(artifact.LoadedMixer):
+  """A mixer of another platform, without kernels, that runs on this one."""
+
+  def __init__(self, mixer: artifact.LoadedMixer, plain: artifact.LoadedMixer):
+    super().__init__(mixer.header, mixer.functions)
+    self._plain = plain
+
+  def init(self, key: jax.Array) -> dict[str, Any]:
+    function = self.functions["init"]
+    if not _runs_here(function):
+      return self._plain.init(key)
+    params: Any = _here(function.exported).call(key)
+    return params
+
+  def apply(self, params: Any, x: jax.Array, depth: jax.Array) -> jax.Array:
+    function = self.functions[f"apply.{x.shape[1]}"]
+    assert function.pullback is not None  # artifact.load sees to it
+    forward, backward = _here(function.exported), _here(function.pullback)
+
+    @jax.custom_vjp
+    def run(*args: Any) -> jax.Array:
+      return forward.call(*args)
+
+    def pull(args: Any, dy: jax.Array) -> Any:
+      leaves, tree = jax.tree.flatten(args)
+      return jax.tree.unflatten(tree, backward.call(*leaves, dy))
+
+    run.defvjp(lambda *args: (forward.call(*args), args), pull)
+    return run(params, x, depth)
+
+
+def _here(function: jax.export.Exported) -> jax.export.Exported:
+  return dataclasses.replace(function, platforms=("cpu",))
+
+
+def _runs_here(function: exported.Function) -> bool:
+  modules = [function.module, function.derivative]
+  known = exported.CUSTOM_CALLS["cpu"]
+  return all(m is None or m.custom_calls <= known for m in modules)
+
+
+def _cost(function: exported.Function) -> cost.Cost:
+  assert function.derivative is not None
+  return cost.cost(function.module) + cost.cost(function.derivative)
+
+
+def _check_same(
+  want: dict[str, np.ndarray],
+  got: dict[str, np.ndarray],
+  dtype: str,
+  between: str,
+  advice: str,
+) -> None:
   tolerance = math.sqrt(float(np.finfo(np.float32).eps))
-  if plain.header.dtype == "bfloat16":
+  if dtype == "bfloat16":
     tolerance = math.sqrt(2.0**-7)
   gradients = [n for n in want if n.startswith("the gradient")]
   largest = max(_size(want[name]) for name in gradients)
@@ -66,12 +175,11 @@ def check_forms(
     if wrong.any():
       at = np.unravel_index(np.argmax(wrong), wrong.shape)
       raise Rejected(
-        f"{name} differs between the kernel and the form that runs without "
-        f"it: {got[name][at]:.6g} where that gives {values[at]:.6g}, at "
+        f"{name} differs between {between}: {got[name][at]:.6g} where that "
+        f"gives {values[at]:.6g}, at "
         f"{[int(i) for i in at]} of {list(wrong.shape)} and "
         f"{int(wrong.sum())} places in all, more than {tolerance:.1g} of the "
-        "scale. Both must compute the same, forwards and backwards: correct "
-        "the kernel or its derivative."
+        f"scale. Both must compute the same, forwards and backwards: {advice}."
       )
 
 

@@ -18,7 +18,11 @@ from flax import nnx
 from asi_evolve_jax.evaluation import gates, source_policy
 from asi_evolve_jax.evaluation.stages import StageReply, StageRequest
 from asi_evolve_jax.programs import artifact, bundle
-from asi_evolve_jax.programs.traceable import Traceable, parameters_of
+from asi_evolve_jax.programs.traceable import (
+  Traceable,
+  parameters_of,
+  platforms_chosen,
+)
 from asi_evolve_jax.tracks.architecture import contract, forms
 from asi_evolve_jax.tracks.architecture.options import StageOptions, read_stage
 from pallas_kernels import compiling_for
@@ -216,6 +220,7 @@ class Candidate:
       with compiling_for(
         form.kernels_of or form.platform, interpret=bool(form.kernels_of)
       ):
+        self._check_platforms(form)
         return artifact.trace(
           self._mixer,
           batch=form.batch,
@@ -227,3 +232,35 @@ class Candidate:
         )
     except artifact.ArtifactError as error:
       raise gates.Rejected(str(error)) from error
+
+  def _check_platforms(self, form: forms.Form) -> None:
+    """Refuses branches for one platform: the judge runs another."""
+    mixer, params = self._mixer, self._mixer.params
+    x = jax.ShapeDtypeStruct(
+      (form.batch, form.times[0], self._config.dim), self._dtype
+    )
+    depth = jax.ShapeDtypeStruct((), jnp.float32)
+
+    def both(params: Any, x: jax.Array, depth: jax.Array) -> Any:
+      y, pull = jax.vjp(mixer.apply, params, x, depth)
+      return pull(y)
+
+    traced = [
+      jax.make_jaxpr(both)(params, x, depth),
+      jax.make_jaxpr(lambda: mixer.init(jax.random.key(0)))(),
+    ]
+    if form.recurrent and mixer.recurrent:
+      state = jax.eval_shape(lambda p: mixer.init_state(p, form.batch), params)
+      token = jax.ShapeDtypeStruct((form.batch, self._config.dim), self._dtype)
+      traced.append(
+        jax.make_jaxpr(lambda *args: mixer.step(*args))(
+          params, token, depth, state
+        )
+      )
+    named = set[str]().union(*(platforms_chosen(j.jaxpr) for j in traced))
+    if named:
+      raise gates.Rejected(
+        f"it has branches of its own for {', '.join(sorted(named))} "
+        "(lax.platform_dependent). Compute the same everywhere; kernels for "
+        "one platform come from pallas_kernels, or are chosen by its target()."
+      )

@@ -176,6 +176,23 @@ CONTROLS = {
     "y = y + 0 * jax.lax.while_loop(lambda i: i < n, lambda i: i + 1, 0)",
     "y = y + 0 * jax.lax.while_loop(lambda i: i < 3, lambda i: i + 1, 0)",
   ),
+  "another derivative on TPUs": Control(
+    "export",
+    "branches of its own for tpu",
+    "y = y + placed(v)",
+    "y = y + jnp.diagonal(v[..., None] * jnp.ones(d), axis1=2, axis2=3)",
+    top=(
+      "@jax.custom_vjp\n"
+      "def placed(v):\n"
+      "  return v\n\n\n"
+      "placed.defvjp(\n"
+      "  lambda v: (v, None),\n"
+      "  lambda held, dy: (jax.lax.platform_dependent(\n"
+      "    dy, tpu=lambda dy: jnp.flip(dy, 1), default=lambda dy: dy\n"
+      "  ),),\n"
+      ")\n"
+    ),
+  ),
   "unbounded while in the constructor": Control(
     "cost",
     "in the constructor an unbounded loop",

@@ -165,6 +165,16 @@ def test_the_report_is_the_judges_own(honest):
   json.dumps(reply.report)
 
 
+def test_what_trains_on_tpus_must_cost_what_it_costs_on_a_cpu():
+  honest = trace.run(request(GOOD, platform="tpu")).payload
+  more = spoil("y.astype(x.dtype)", "y + 0 * jax.nn.softmax(y @ y.mT) @ y")
+  forms = bundle.unpack(trace.run(request(more, platform="tpu")).payload)
+  forged = bundle.pack({**bundle.unpack(honest), "tpu": forms["tpu"]})
+  reply = judged(forged, platform="tpu")
+  assert (reply.status, reply.gate) == ("rejected", "kernels")
+  assert "flops on tpu" in reply.error
+
+
 # With the policy out of the way: it is no jail.
 PATCHES = """
 from asi_evolve_jax.evaluation import cost, derivative_gates, gates

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from mixer_sources import spoil
+from mixer_sources import GOOD, spoil
 
 from asi_evolve_jax.evaluation import gates
 from asi_evolve_jax.programs import artifact
@@ -77,6 +77,20 @@ def test_a_kernel_that_rounds_in_another_order_passes():
   one, two = forms(spoil(STEP, near, OWN))
   assert one.header.artifact_hash != two.header.artifact_hash
   kernel_gates.check_forms(one, two, DEPTH)
+
+
+def test_a_form_for_tpus_without_kernels_runs_and_is_compared():
+  def traced(source, platform):
+    mixer = contract.execute(source).TokenMixer
+    subject = Traceable(mixer, contract.mixer_config(MODEL))
+    made = artifact.trace(subject, batch=2, time=TIME, platform=platform)
+    return artifact.load(made)
+
+  plain = traced(GOOD, "cpu")
+  kernel_gates.check_platform(plain, traced(GOOD, "tpu"), DEPTH)
+  ahead = spoil("y.astype(x.dtype)", "y.at[:, 0].add(1e-2 * y[:, -1])", GOOD)
+  with pytest.raises(gates.Rejected, match="differs between tpu and the CPU"):
+    kernel_gates.check_platform(plain, traced(ahead, "tpu"), DEPTH)
 
 
 @pytest.mark.slow
