@@ -87,10 +87,8 @@ def _forward(
   chunk = q.shape[-2]
   reader, eraser = Reader(q), Reader(p, strict=True)
   since = decays.since_start(reader, decay)
-  scores = decays.gram(reader, k, decay, products)
-  inverse = unit_lower_inverse(
-    decays.gram(eraser, k, decay, products), products
-  )
+  (scores,), (weights,) = decays.grams([reader, eraser], [k], decay, products)
+  inverse = unit_lower_inverse(weights, products)
   w = products.nn(inverse, decays.decayed(p, since))
   rows = jnp.concatenate([w, decays.decayed(q, since)], axis=-2)
   k_late = decays.decayed(k, decays.to_end(decay)).mT

@@ -81,10 +81,10 @@ def _forward(
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[Any, ...]]:
   chunk = q.shape[-2]
   reader, looker = Reader(q), Reader(p, early=True, strict=True)
-  inverse = unit_lower_inverse(
-    -decays.gram(looker, e, decay, products), products
+  (scores, erased), (looks, weights) = decays.grams(
+    [reader, looker], [k, e], decay, products
   )
-  looks = decays.gram(looker, k, decay, products)
+  inverse = unit_lower_inverse(-weights, products)
   w = products.nn(inverse, decays.decayed(p, decays.since_start(looker, decay)))
   q_read = decays.decayed(q, decays.since_start(reader, decay))
   late = decays.to_end(decay)
@@ -106,8 +106,6 @@ def _forward(
     chunks.factor(decay),
   )
   last, (states, seen, read) = jax.lax.scan(visit, state, xs)
-  scores = decays.gram(reader, k, decay, products)
-  erased = decays.gram(reader, e, decay, products)
   out = read + products.nn(scores, v) + products.nn(erased, seen)
   weights = (inverse, looks, scores, erased)
   made = linear.saved_by_name(name, (states, seen, w, weights))

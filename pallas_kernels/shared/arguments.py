@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pallas_kernels.shared.decay import LARGEST_EXPONENT
+
 # Smallest log decay of one step. e^-30 is 1e-13, so in float32 nothing is left
 # of the state, and a decay of exactly 0 (g = -inf) is welcome too.
 DECAY_FLOOR = -30.0
-# Factors of up to e^60 can be formed: two of them overflow only where a mask
-# drops the product.
-_LARGEST_EXPONENT = 60.0
 
 
 def check_recurrence(
@@ -96,7 +95,7 @@ def largest_sub_chunk(min_log_decay: float) -> int:
   128, the largest chunk that forms take by default.
   """
   size = 2
-  while size < 128 and size * -min_log_decay <= _LARGEST_EXPONENT:
+  while size < 128 and size * -min_log_decay <= LARGEST_EXPONENT:
     size *= 2
   return size
 

@@ -21,6 +21,9 @@ import jax.numpy as jnp
 
 from pallas_kernels.shared.products import SUB_CHUNK, Products
 
+# Factors of up to e^60 can be formed: two of them overflow only where a mask
+# drops the product.
+LARGEST_EXPONENT = 60.0
 _FAR = -1e30  # an exponent whose exp is 0; the mask goes in before exp
 _SUBLANES = 8  # rows of a TPU tile: finer blocks are picked inside one
 
@@ -142,7 +145,7 @@ def grams(
     return [jnp.where(seen, row, 0) for row in rows]
 
   if decay is not None and decay.total.shape[-1] > 1:
-    return _over_levels(readers, decay, at, products.sub_chunk)
+    return _over_levels(readers, decay, at, products)
   out = []
   for reader, mask in zip(readers, masks, strict=True):
     rows = [products.nt(reader.x, key) for key in keys]
@@ -180,7 +183,7 @@ def grams_vjp(
     return level.late * dreader, [level.early * dkey for dkey in dkeys]
 
   if decay is not None and decay.total.shape[-1] > 1:
-    out = _over_levels(readers, decay, at, products.sub_chunk)
+    out = _over_levels(readers, decay, at, products)
   else:
     out = []
     for reader, mask, row in zip(readers, masks, dms, strict=True):
@@ -234,6 +237,11 @@ def picked(x: jax.Array, block: int, row: int) -> jax.Array:
   return out.reshape(x.shape)
 
 
+def _reference(block: int) -> int:
+  """Returns the token of a block that serves its others as a reference."""
+  return (block - 1) // 2
+
+
 def _own(reader: Reader, decay: Decay) -> jax.Array:
   """Returns the log decay to each read, whatever sequence it belongs to."""
   if not reader.early:
@@ -280,16 +288,48 @@ def _over_levels(
   readers: Sequence[Reader],
   decay: Decay,
   at: Callable[[int, _Level], Any],
-  sub_chunk: int,
+  products: Products,
 ) -> list[Any]:
-  """Returns the sums of `at(n, level)` over the levels of each reader n."""
-  sums: dict[int, Any] = {}
-  for early in sorted({reader.early for reader in readers}):
-    same = [n for n, reader in enumerate(readers) if reader.early == early]
-    levels = _levels(_own(readers[same[0]], decay), decay, early, sub_chunk)
-    parts = ({n: at(n, level) for n in same} for level in levels)
-    sums |= functools.reduce(_added, parts)
-  return [sums[n] for n in range(len(readers))]
+  """Returns the sums of `at(n, level)` over the levels of each reader n.
+
+  Where nothing was promised and `products` looks, the decays that are there
+  decide: one level if they are as weak as it needs.
+  """
+
+  def over(sub_chunk: int) -> list[Any]:
+    sums: dict[int, Any] = {}
+    for early in sorted({reader.early for reader in readers}):
+      same = [n for n, reader in enumerate(readers) if reader.early == early]
+      levels = _levels(_own(readers[same[0]], decay), decay, early, sub_chunk)
+      parts = ({n: at(n, level) for n in same} for level in levels)
+      sums |= functools.reduce(_added, parts)
+    return [sums[n] for n in range(len(readers))]
+
+  chunk = decay.total.shape[-2]
+  if not products.looks or products.sub_chunk >= chunk:
+    return over(products.sub_chunk)
+  return jax.lax.cond(
+    _weak(decay.total),
+    lambda: over(chunk),
+    lambda: over(products.sub_chunk),
+  )
+
+
+@jax.custom_batching.custom_vmap
+def _weak(total: jax.Array) -> jax.Array:
+  """Returns whether no half of a chunk decays by more than e^-60, one bool."""
+  middle = _reference(total.shape[-2])
+  first = total[..., middle, :]
+  second = total[..., -1, :] - first
+  least = jnp.minimum(jnp.min(first), jnp.min(second))
+  return least >= -LARGEST_EXPONENT
+
+
+@_weak.def_vmap
+def _(axis_size, in_batched, total):
+  """One answer for all: a `cond` that differs would compute both branches."""
+  del axis_size, in_batched
+  return _weak(total), False
 
 
 def _added(a: Any, b: Any) -> Any:
@@ -329,7 +369,7 @@ def _levels(
     pick = decay.rows.picked
   token = iota((chunk, width), 0)
   block = min(sub_chunk, chunk)
-  middle = pick(block, (block - 1) // 2)
+  middle = pick(block, _reference(block))
   yield _Level(
     jnp.exp(since - middle),
     jnp.exp(middle - total),

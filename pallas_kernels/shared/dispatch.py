@@ -120,8 +120,10 @@ def recurrence(
       GPU kernels compute one, and the XLA form has none.
     sub_chunk: tokens of a chunk that share one reference token where a decay
       a channel weighs pairs, a power of two: many take few products, few keep
-      factors near to 1. None is the most that min_log_decay allows. Nothing
-      but a decay a channel looks at it.
+      factors near to 1. None is the most that min_log_decay allows; the XLA
+      form then takes all of a chunk where no decay over half of one, of any
+      in the batch, is stronger than e^-60. Nothing but a decay a channel
+      looks at it.
     min_log_decay: the smallest g that counts, in [-30, 0): what is below is
       raised to it, and has no gradient. A promise that decays are weak makes
       a decay a channel cheaper: -30 allows a sub_chunk of 4 tokens, -5 (as
@@ -143,6 +145,7 @@ def recurrence(
   name = operator.name
   rates = dict(rates or {})
   _check(name, tokens, g, rates, initial_state, segment_ids, chunk_size)
+  looks = sub_chunk is None
   sub_chunk = arguments.check_schedule(
     name, block_heads, sub_chunk, min_log_decay
   )
@@ -174,7 +177,7 @@ def recurrence(
     return operator.reference(*args, g, state, segments, scale)
   if chosen == XLA:
     chunk = _XLA_CHUNK if chunk_size is None else chunk_size
-    products = XlaProducts(sub_chunk)
+    products = XlaProducts(sub_chunk, looks)
     return operator.xla(*args, g, state, segments, scale, chunk, products, name)
   if dtype != jnp.float32:
     raise TypeError(

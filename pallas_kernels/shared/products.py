@@ -26,6 +26,11 @@ class Products(Protocol):
     """Tokens that share a reference token; see decay.py."""
     ...
 
+  @property
+  def looks(self) -> bool:
+    """Whether all tokens of a chunk share one where the decays allow it."""
+    ...
+
   def nn(self, a: jax.Array, b: jax.Array) -> jax.Array:
     """Returns a @ b."""
     ...
@@ -63,6 +68,10 @@ class KernelProducts(NamedTuple):
   cuts: bool = True
   precision: jax.lax.Precision | jax.lax.DotAlgorithmPreset = EXACT
   sub_chunk: int = SUB_CHUNK
+
+  @property
+  def looks(self) -> bool:
+    return False  # a kernel's schedule is static
 
   def nn(self, a: jax.Array, b: jax.Array) -> jax.Array:
     return self._product(a, b, 1, 0)
@@ -106,6 +115,7 @@ class XlaProducts(NamedTuple):
   """Products of batches [..., rows, columns] in full precision."""
 
   sub_chunk: int = SUB_CHUNK
+  looks: bool = False
 
   def nn(self, a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision=EXACT)

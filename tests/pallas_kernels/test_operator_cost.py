@@ -25,7 +25,10 @@ SIZES = {"batch": 2, "heads": 3, "key_dim": 8, "value_dim": 6}
 
 
 def dot_flops(jaxpr):
-  """Counts 2 m n k of each product, scan bodies times their length."""
+  """Counts 2 m n k of each product, scan bodies times their length.
+
+  Of branches that which does most: the one for the strongest decays.
+  """
   total = 0
   for eqn in jaxpr.eqns:
     if eqn.primitive.name == "dot_general":
@@ -34,6 +37,8 @@ def dot_flops(jaxpr):
       for axis in contracted:
         depth *= eqn.invars[0].aval.shape[axis]
       total += 2 * eqn.outvars[0].aval.size * depth
+    branches = eqn.params.get("branches", ())
+    total += max((dot_flops(one.jaxpr) for one in branches), default=0)
     for value in eqn.params.values():
       inner = getattr(value, "jaxpr", None)
       if inner is not None:
