@@ -115,6 +115,27 @@ def calibrate(view: View, settings: RunSettings, track: Track) -> list[Scale]:
   return found
 
 
+def headline(view: View, settings: RunSettings, track: Track) -> str:
+  """Returns what the run itself says of the rungs that ranked, in one line.
+
+  "" for a track of which nobody has published an order.
+  """
+  if not track.expectations():
+    return ""
+  said = [
+    f"{scale.rung} {scale.verdict}"
+    for scale in calibrate(view, settings, track)
+    if scale.metric.name == track.metric.name
+    and any(row.seeds > 1 for row in scale.rows)
+  ]
+  if said:
+    return f"Calibration of {track.metric.name}: {'; '.join(said)}."
+  return (
+    "Not calibrated: no rung of the search has two baselines of a known order "
+    "on two seeds (configs/calibrate.py measures that)."
+  )
+
+
 def _results(view: View, program: str, rung: str) -> list[Result]:
   return [
     r

@@ -14,6 +14,7 @@ from pathlib import Path
 from asi_evolve_jax.records import Records, View
 from asi_evolve_jax.records.schema import OK, VERIFY
 from asi_evolve_jax.reporting import (
+  calibration,
   cards,
   leaderboard,
   lineage,
@@ -46,7 +47,7 @@ def write_report(
     OSError: if `folder` cannot be written.
   """
   folder.mkdir(parents=True, exist_ok=True)
-  sections = [_header(view, settings, records)]
+  sections = [_header(view, settings, track, records)]
   tables = {}
   said = verdict.sentences(view, settings, track)
   verify = settings.verify.rung
@@ -108,7 +109,9 @@ def write_report(
   return Written(folder, _summary(view, settings, track, said, folder))
 
 
-def _header(view: View, settings: RunSettings, records: Records) -> str:
+def _header(
+  view: View, settings: RunSettings, track: Track, records: Records
+) -> str:
   run = view.run
   lines = [f"# {settings.name}\n"]
   if run is not None:
@@ -131,6 +134,9 @@ def _header(view: View, settings: RunSettings, records: Records) -> str:
     said = detail.get("note") or detail.get("reason")
     if said:
       lines.append(f"Verify: {said}.\n")
+  calibrated = calibration.headline(view, settings, track)
+  if calibrated:
+    lines.append(f"{calibrated}\n")
   if settings.researcher.knowledge:
     without = ", ".join(settings.cognition.exclude) or "nothing"
     lines.append(

@@ -13,6 +13,7 @@ from asi_evolve_jax.reporting.calibration import (
   REVERSED,
   as_json,
   calibrate,
+  headline,
   markdown,
 )
 from asi_evolve_jax.settings import RungSettings, RunSettings
@@ -186,3 +187,30 @@ def test_expectations_name_baselines_and_metrics_that_there_are():
 
 def _named(rows):
   return tuple({name for row in rows for name in (row.better, row.worse)})
+
+
+@pytest.mark.parametrize(
+  ("seeds", "said"),
+  [
+    (1, "Not calibrated: no rung of the search has two baselines"),
+    (4, "Calibration of loss: low orders the baselines as published."),
+  ],
+)
+def test_the_headline_of_a_run_says_whether_its_rungs_are_calibrated(
+  seeds, said
+):
+  losses = {"a": 1.0, "b": 2.0}
+  view = _view(
+    {
+      name: [{"loss": loss + 0.01 * seed**2 * loss} for seed in range(seeds)]
+      for name, loss in losses.items()
+    }
+  )
+  assert headline(view, SETTINGS, _Track()).startswith(said)
+
+
+def test_a_track_of_no_known_order_has_no_headline():
+  class Unknown(_Track):
+    rows = ()
+
+  assert headline(_view({}), SETTINGS, Unknown()) == ""

@@ -205,7 +205,9 @@ def test_verify_has_the_finalists_that_are_left_money_for(
   assert "finished" in loop.view.milestones
   assert len(_verified(loop)) == tasks
   assert loop.view.spending.total["flops"] <= limit
-  header = leaderboard_header(loop.view, loop.settings, loop.records)
+  header = leaderboard_header(
+    loop.view, loop.settings, loop.track, loop.records
+  )
   assert said in header
 
 
