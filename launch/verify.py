@@ -24,6 +24,7 @@ from asi_evolve_jax.records import RecordError, StoreError
 from asi_evolve_jax.records.schema import Claim
 from asi_evolve_jax.reporting import verdict
 from asi_evolve_jax.reporting.report import write_report
+from asi_evolve_jax.reporting.windows import over_windows
 from asi_evolve_jax.roles import replay
 from asi_evolve_jax.settings import SettingsError
 from asi_evolve_jax.supervisor.processes import (
@@ -99,7 +100,7 @@ def _verify(run: OpenRun, session: Session) -> int:
     here=_HERE.value,
     say=_say,
   )
-  _print(session, session.claims(wave))
+  _print(run, session, session.claims(wave))
   written = write_report(
     session.view,
     run.settings,
@@ -152,15 +153,19 @@ def _say(text: str) -> None:
   print(text, file=sys.stderr)
 
 
-def _print(session: Session, claims: list[Claim]) -> None:
-  table = Table("Claim", "Program", "over", "gain [95 %]", "verdict", "why")
+def _print(run: OpenRun, session: Session, claims: list[Claim]) -> None:
+  gains = ("gain [95 %] over seeds", "over held-out windows")
+  table = Table("Claim", "Program", "over", *gains, "verdict", "why")
   name_of = session.view.name_of
   for claim in claims:
+    found = over_windows(session.view, run.records, claim)
+    told = verdict.interval(*found[0]) if found is not None else "not kept"
     table.add_row(
       claim.id[:8],
       name_of(claim.program),
       "itself" if claim.control else name_of(claim.baseline),
       verdict.interval(claim.effect, claim.low, claim.high).replace("[", "\\["),
+      told.replace("[", "\\["),
       claim.verdict,
       claim.why,
     )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from asi_evolve_jax.records import View
+from asi_evolve_jax.records import Records, View
 from asi_evolve_jax.records.schema import (
   CLAIMED,
   OK,
@@ -18,6 +18,7 @@ from asi_evolve_jax.records.schema import (
   Result,
 )
 from asi_evolve_jax.reporting import leaderboard, lineage, verdict
+from asi_evolve_jax.reporting.windows import over_windows
 from asi_evolve_jax.roles.claims import records_of
 from asi_evolve_jax.roles.waves import waves
 from asi_evolve_jax.settings import RunSettings
@@ -28,7 +29,11 @@ _CLOSE = 0.01  # a corrected p above it is not far from the level
 
 
 def write(
-  view: View, settings: RunSettings, track: Track, folder: Path
+  view: View,
+  settings: RunSettings,
+  track: Track,
+  records: Records,
+  folder: Path,
 ) -> list[Path]:
   """Writes a card for each standing Claim; a card that fell is removed.
 
@@ -36,6 +41,7 @@ def write(
     view: of the run.
     settings: of the run.
     track: of the run.
+    records: of the run.
     folder: of cards alone; made if there is a Claim.
 
   Returns:
@@ -46,7 +52,7 @@ def write(
   for claim in held:
     name = f"{_slug(view.name_of(claim.program))}-over-"
     name += f"{_slug(view.name_of(claim.baseline))}-{claim.id[:8]}.md"
-    pages[folder / name] = card(view, settings, track, claim)
+    pages[folder / name] = card(view, settings, track, records, claim)
   for old in folder.glob("*.md"):
     if old not in pages:
       old.unlink()
@@ -56,14 +62,20 @@ def write(
   return list(pages)
 
 
-def card(view: View, settings: RunSettings, track: Track, claim: Claim) -> str:
+def card(
+  view: View,
+  settings: RunSettings,
+  track: Track,
+  records: Records,
+  claim: Claim,
+) -> str:
   """Returns the card of one Claim as Markdown."""
   name, over = view.name_of(claim.program), view.name_of(claim.baseline)
   gain = verdict.interval(claim.effect, claim.low, claim.high)
   sections = (
     ("What it is", _what(view, track, claim)),
     ("How it was found", _found(view, settings, claim)),
-    ("The evidence", _evidence(view, claim)),
+    ("The evidence", _evidence(view, records, claim)),
     ("Where it failed", _failed(view, claim)),
     ("Limits", _limits(view, settings, track, claim)),
     ("Cost", _cost(view, track, claim)),
@@ -141,7 +153,7 @@ def _known(view: View, id: str) -> str:
   return f"this run's lesson `{id}`: {insight.title} ({span})"
 
 
-def _evidence(view: View, claim: Claim) -> list[str]:
+def _evidence(view: View, records: Records, claim: Claim) -> list[str]:
   lines = [
     f"{len(claim.seeds)} fresh seeds, each with the same data in the same "
     "order for both. Gains are positive where the Program is better, with 95 % "
@@ -175,6 +187,15 @@ def _evidence(view: View, claim: Claim) -> list[str]:
     f"sign-flip test says {claim.p_signs:.3g}; with {len(claim.seeds)} seeds "
     f"it cannot say less than {2 / 2 ** len(claim.seeds):.2g}.",
   ]
+  found = over_windows(view, records, claim)
+  if found is not None:
+    gain, count = found
+    lines += [
+      "",
+      f"Over the {count} windows of held-out data, seeds averaged: "
+      f"{verdict.interval(gain.mean, gain.low, gain.high)} (95 % bootstrap; "
+      "the verdict does not rest on it).",
+    ]
   return lines
 
 
@@ -221,8 +242,8 @@ def _limits(
   )
   if claim.metric != track.metric.name:
     lines.append(
-      "- The intervals are over training seeds alone. Every seed is scored on "
-      "the same held-out data: of other data they say nothing."
+      "- The t intervals are over training seeds alone. Every seed is scored "
+      "on the same held-out data: of other data they say nothing."
     )
   if settings.judge.ratio:
     lines.append(

@@ -105,7 +105,7 @@ def write_report(
   if best is not None:
     (folder / "lineage.md").write_text(lineage.text(view, best, settings))
     (folder / "best.py").write_text(_best_source(view, best))
-  cards.write(view, settings, track, folder / "claims")
+  cards.write(view, settings, track, records, folder / "claims")
   return Written(folder, _summary(view, settings, track, said, folder))
 
 

@@ -263,6 +263,20 @@ class Trainer:
     nats, correct = (nats * wide).sum(), (hit * wide).sum()
     return float(nats / math.log(2) / weight), float(correct / weight)
 
+  def window_bits(
+    self, params: dict[str, Any], windows: np.ndarray
+  ) -> np.ndarray:
+    """Returns bits a target of each window of text, float64 [count].
+
+    Args:
+      params: to evaluate.
+      windows: uint8 [count, length + 1], as `evaluate` takes them; it returns
+        the mean over them.
+    """
+    tokens, targets, _ = text_examples(windows)
+    nats, _ = self.scores(params, tokens, targets)
+    return nats.astype(np.float64).mean(axis=1) / math.log(2)
+
   def scores(
     self, params: dict[str, Any], tokens: np.ndarray, targets: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray]:

@@ -47,11 +47,11 @@ def measured(tmp_path_factory):
   settings = of_run(view.run.config)
   track = registry.load(settings.track, settings.track_options)
   view.update(claims(view, settings, track))
-  return view, settings, track
+  return view, settings, track, records
 
 
 def test_recorded_finalists_are_claimed_and_a_weak_lead_is_not(measured):
-  view, settings, track = measured
+  view, settings, track, _ = measured
   names = {p.program: p.name for p in view.proposals.values()}
   found = {names[c.program]: c for c in view.standing_claims()}
   # Six baselines and two finalists against one of them.
@@ -73,10 +73,10 @@ def test_recorded_finalists_are_claimed_and_a_weak_lead_is_not(measured):
 
 
 def test_a_card_tells_what_why_how_and_where_it_failed(measured, tmp_path):
-  view, settings, track = measured
+  view, settings, track, records = measured
   stale = tmp_path / "fallen.md"
   stale.write_text("# A claim that was withdrawn")
-  written = cards.write(view, settings, track, tmp_path)
+  written = cards.write(view, settings, track, records, tmp_path)
   assert len(written) == 2
   assert not stale.exists()
   claim = next(c for c in view.standing_claims() if c.id[:8] in written[0].name)
@@ -93,7 +93,7 @@ def test_a_card_tells_what_why_how_and_where_it_failed(measured, tmp_path):
     "## Where it failed",
     "## Limits",
     "3 seeds",
-    "Every seed is scored on the same held-out data",
+    "scored on the same held-out data",
     "core seconds, all seeds",
     # Whoever has the archive alone gets to the records first.
     "launch.records import ARCHIVE.zip --records=runs/",
@@ -107,7 +107,7 @@ def test_a_card_tells_what_why_how_and_where_it_failed(measured, tmp_path):
 
 
 def test_a_genome_that_the_space_has_outgrown_spoils_no_card(measured):
-  view, settings, track = measured
+  view, settings, track, records = measured
   claim = next(c for c in view.standing_claims() if c.verdict == CLAIMED)
   proposal = view.proposal_of[claim.program]
   older = View("bits_per_byte", MINIMIZE)
@@ -118,7 +118,7 @@ def test_a_genome_that_the_space_has_outgrown_spoils_no_card(measured):
       genome = {**genome, "update": "as it was once called"}
     older.update([dataclasses.replace(known, genome=genome)])
   older.update([claim])
-  text = cards.card(older, settings, track, claim)
+  text = cards.card(older, settings, track, records, claim)
   assert "In the symbolic space" not in text
   assert proposal.motivation.splitlines()[0] in text
 

@@ -43,19 +43,21 @@ def run(request: StageRequest) -> StageReply:
   rate, metrics, payload = harness.unpack(request.payload)
   trainer, _ = harness.make_trainer(payload, options)
   text = harness.open_text(request)
+  held_out = harness.windows(text, "held_out", options)
   texts: dict[str, np.ndarray | Examples] = {
     name: harness.windows(text, split, options)
     for name, split in _SPLITS.items()
   }
   if options.run.generalisation.code:
     texts["gen/code_bits_per_byte"] = harness.code_windows(options)
-  judged = [text_examples(harness.windows(text, "held_out", options))]
+  judged = [text_examples(held_out)]
   if options.run.generalisation.length:
     longer = harness.long_examples(text, options)
     texts["gen/length_bits_per_byte"] = longer
     judged.append(longer)
   like = trainer.init(0)["params"]
   causality_s = 0.0
+  windows = []
   for seed, measured in zip(request.seeds, metrics, strict=True):
     path = tuning.params_path(pathlib.Path(request.scratch), seed, rate)
     params = harness.load_params(path, like)
@@ -70,12 +72,15 @@ def run(request: StageRequest) -> StageReply:
     causality_s += time.monotonic() - begun
     for name, data in texts.items():
       measured[name] = trainer.evaluate(params, data)[0]
+    windows.append(trainer.window_bits(params, held_out))
     if options.run.generalisation.lm_eval:
       measured.update(lm_eval(trainer, params, options, request))
   trigram = harness.trigram(text, "held_out", options, request.seeds[0])
   return StageReply(
     metrics=tuple(metrics),
     report={"yardsticks": {"byte trigram": trigram}},
+    # By the name of the metric that is their mean (reporting/windows.py).
+    curves={"held_out_bits_per_byte": np.array(windows, np.float32)},
     cost={
       "score_s": time.monotonic() - start,
       "trained_causality_s": causality_s,

@@ -259,6 +259,9 @@ def test_verification_scores_held_out_text_in_a_stage_of_its_own(
   assert 0 <= metrics["dev/recall"] <= 1
   assert learned.report["chance"] == {"dev/recall": 1 / 8, "gen/parity": 1 / 2}
   assert metrics["held_out_bits_per_byte"] != metrics["other_bits_per_byte"]
+  windows = reply.curves["held_out_bits_per_byte"]
+  assert windows.shape == (1, run.eval_windows)
+  assert windows.mean() == pytest.approx(metrics["held_out_bits_per_byte"])
   trigrams = [r.report["yardsticks"]["byte trigram"] for r in (learned, reply)]
   assert trigrams[0] != trigrams[1]
 
