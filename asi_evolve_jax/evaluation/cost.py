@@ -31,14 +31,11 @@ class Cost:
     flops: a multiply-add counts 2, any other arithmetic 1 an element.
     bytes: read and written by every operation as if nothing were fused or
       stayed in a cache; an upper bound that grows as the real traffic does.
-    carry: largest number of elements that a loop hands from step to step and
-      changes, what it stacks aside: an estimate of a recurrence's state.
     work: FLOPs by name of the operation, largest first.
   """
 
   flops: float = 0.0
   bytes: float = 0.0
-  carry: int = 0
   work: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   def __add__(self, other: Cost) -> Cost:
@@ -49,14 +46,13 @@ class Cost:
     return Cost(
       self.flops + other.flops,
       self.bytes + other.bytes,
-      max(self.carry, other.carry),
       dict(sorted(work.items(), key=lambda item: -item[1])),
     )
 
   def times(self, count: int) -> Cost:
     """Returns the cost of doing it `count` times."""
     work = {name: count * flops for name, flops in self.work.items()}
-    return Cost(count * self.flops, count * self.bytes, self.carry, work)
+    return Cost(count * self.flops, count * self.bytes, work)
 
 
 def cost(module: stablehlo.Module) -> Cost:
@@ -91,7 +87,7 @@ class _Count:
 
   def _block(self, block: Any) -> Cost:
     flops: dict[str, float] = {}
-    moved, carry = 0.0, 0
+    moved = 0.0
     for view in block.operations:
       op = view.operation
       name = op.name.removeprefix("stablehlo.")
@@ -104,13 +100,11 @@ class _Count:
         moved += _bytes(name, op)
       else:
         moved += inner.bytes
-        carry = max(carry, inner.carry)
         for part, work in inner.work.items():
           flops[part] = flops.get(part, 0.0) + work
     return Cost(
       sum(flops.values()),
       moved,
-      carry,
       dict(sorted(flops.items(), key=lambda item: -item[1])),
     )
 
@@ -134,21 +128,11 @@ class _Count:
       step = self._block(stablehlo.body(op, 0)) + self._block(
         stablehlo.body(op, 1)
       )
-      state = sum(
-        stablehlo.elements(op.results[i])
-        for i in trips.state(op, self._functions)
-      )
-      return dataclasses.replace(
-        step.times(count), carry=max(step.carry, state)
-      )
+      return step.times(count)
     if name in ("case", "if"):
       branches = [self._block(region.blocks[0]) for region in op.regions]
       dearest = max(branches, key=lambda c: c.flops)
-      return dataclasses.replace(
-        dearest,
-        bytes=max(c.bytes for c in branches),
-        carry=max(c.carry for c in branches),
-      )
+      return dataclasses.replace(dearest, bytes=max(c.bytes for c in branches))
     called = stablehlo.symbols(op)
     if called:
       return sum((self.function(f) for f in called.values()), Cost())

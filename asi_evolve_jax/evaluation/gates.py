@@ -28,6 +28,7 @@ MAX_GROWTH = 2.6  # of costs at doubled lengths: 2 linear, 2.2 T log T, 4 T^2
 # What a later token may move an earlier result by, over the largest entry: in
 # half precision those units would be the whole of it.
 MOST_LEAK = 2.0**-4
+MAX_OF_HALF = 2.5  # of what half of the tokens cost: T log T below it
 # A length other than those that growth is read from may cost this much more
 # than they let expect: the same blocks, perhaps padded.
 MAX_EXCESS = 1.25
@@ -150,6 +151,28 @@ def check_same_cost(
         f"at length {time} it takes {found:.3g} {what}; from lengths "
         f"{times[0]} and {times[1]} at most {expected:.3g} would follow. Do "
         "the same work a token at every length."
+      )
+
+
+def check_half(half: Cost, whole: Cost, time: int) -> None:
+  """Rejects a window as long as the sequences: attention over all of them.
+
+  Beyond its window such a Program is linear, and `check_growth` sees no more
+  than that.
+
+  Args:
+    half: the cost of half as many tokens; `check_same_cost` has seen to it that
+      it is not that of more.
+    whole: of `time` tokens.
+    time: tokens a sequence in training.
+  """
+  for what in ("flops", "bytes"):
+    ratio = getattr(whole, what) / getattr(half, what)
+    if ratio > MAX_OF_HALF:
+      raise Rejected(
+        f"{time} tokens, as in training, take {ratio:.2f} times the {what} of "
+        f"half as many (at most {MAX_OF_HALF} passes): a window or a chunk as "
+        "long as the sequence. Keep windows and chunks to half of it at most."
       )
 
 

@@ -1,4 +1,4 @@
-"""How often a `stablehlo.while` runs, and what it carries from trip to trip.
+"""How often a `stablehlo.while` runs.
 
 JAX lowers `lax.scan`, and `lax.fori_loop` with static bounds, to a while whose
 condition compares a counter with a constant and whose body adds a constant to
@@ -8,7 +8,6 @@ the counter. Only such a loop has a number of trips here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from jax.extend.mlir import ir
@@ -45,29 +44,6 @@ def count(loop: Any) -> int | None:
       if start is not None and step is not None and stop is not None:
         return _trips(start, step, stop, way, counter.type.element_type)
   return None
-
-
-def state(loop: Any, functions: Mapping[str, Any]) -> list[int]:
-  """Returns which of a loop's values are handed on and changed.
-
-  Left out: what it only reads, what it stacks (each trip writes a part of it),
-  and numbers such as its counter.
-
-  Args:
-    loop: a `stablehlo.while`.
-    functions: those of its module, by name.
-  """
-  block = stablehlo.body(loop, 1)
-  after = stablehlo.returned(block)
-  return [
-    i
-    for i, (value, before) in enumerate(
-      zip(after, block.arguments, strict=True)
-    )
-    if stablehlo.shape(value)
-    and value != before
-    and not _stacks(value, before, functions)
-  ]
 
 
 def _trips(start: int, step: int, stop: int, way: str, kind: Any) -> int | None:
@@ -136,23 +112,6 @@ def _number(value: Any) -> int | None:
   if not isinstance(held, ir.DenseIntElementsAttr):
     return None
   return int(held[0])
-
-
-def _stacks(value: Any, before: Any, functions: Mapping[str, Any]) -> bool:
-  """Whether `value` is `before` with a part of it written anew."""
-  op = _operation(value)
-  if op is None:
-    return False
-  if op.name == "stablehlo.dynamic_update_slice":
-    return op.operands[0] == before
-  for name in stablehlo.symbols(op).values():
-    block = stablehlo.body(functions[name])
-    inner = stablehlo.returned(block)[list(op.results).index(value)]
-    return any(
-      operand == before and _stacks(inner, argument, functions)
-      for operand, argument in zip(op.operands, block.arguments, strict=True)
-    )
-  return False
 
 
 def _operation(value: Any) -> Any | None:

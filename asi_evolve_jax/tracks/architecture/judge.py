@@ -270,7 +270,6 @@ class Case:
       costs = {time: self._costs(time) for time in options.lengths()}
     except cost.UnknownCost as error:
       raise gates.Rejected(str(error)) from error
-    forward, _ = costs[run.time]
     if not yardstick:
       growing = options.growing_lengths()
       both = {time: f + b for time, (f, b) in costs.items()}
@@ -279,7 +278,10 @@ class Case:
         gates.check_same_cost(
           both[time], time, [both[t] for t in growing], growing
         )
-    state = forward.carry // run.batch
+      half = options.half_length()
+      if half:
+        gates.check_half(both[half], both[run.time], run.time)
+    state = None  # without a recurrent form nobody can tell
     if self._mixer.header.recurrent:
       avals = self._mixer.functions["init_state"].exported.out_avals
       state = sum(a.size for a in avals) // run.batch
@@ -291,7 +293,7 @@ class Case:
       state = 2 * self._model.dim * run.time
     self.report |= {
       "flops_per_token": flops_per_token(
-        self._model, forward.flops, run.batch * run.time
+        self._model, costs[run.time][0].flops, run.batch * run.time
       ),
       "state_size": state,
     }

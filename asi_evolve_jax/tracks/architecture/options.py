@@ -389,9 +389,21 @@ class StageOptions:
     start = time * -(-2 * self.model.dim // time)
     return start, 2 * start, 4 * start
 
+  def half_length(self) -> int | None:
+    """Returns half of the length that trains, if it has room for chunks.
+
+    It shows a window over all of it. Room is for four chunks of the config, as
+    Programs may take larger ones; None without.
+    """
+    half = self.run.time // 2
+    chunk = self.model.chunk_size
+    return half if half >= 4 * chunk and half % chunk == 0 else None
+
   def lengths(self) -> tuple[int, ...]:
     """Returns all lengths [tokens] to trace, the Artifact's own first."""
-    return tuple(dict.fromkeys((*self.kept_lengths(), *self.growing_lengths())))
+    half = self.half_length()
+    others = (*self.growing_lengths(), *([half] if half else []))
+    return tuple(dict.fromkeys((*self.kept_lengths(), *others)))
 
 
 def read_rung(

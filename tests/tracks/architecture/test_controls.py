@@ -3,7 +3,14 @@
 import re
 
 import pytest
-from adversaries import CONTROLS, PEEPING, RECURRENT, changing, program
+from adversaries import (
+  CONTROLS,
+  PEEPING,
+  RECURRENT,
+  Control,
+  changing,
+  program,
+)
 from judging import DIM, LAYERS, run
 from mixer_sources import GOOD
 
@@ -25,6 +32,30 @@ def test_near_misses_pass_together(part):
   reply = run(program(*near), purpose="verify")
   assert reply.status == "ok", (reply.gate, reply.error)
   assert {"long", "sharding"} <= set(reply.report["gate_seconds"])
+
+
+WINDOW = """\
+w = WIDTH
+n = -(-t // w)
+u = jnp.pad(v, ((0, 0), (0, n * w - t), (0, 0))).reshape(b, n, w, d)
+s = jnp.einsum("bntd,bnsd->bnts", u, u)
+u = jax.nn.softmax(jnp.where(jnp.tri(w, dtype=bool), s, -jnp.inf)) @ u
+y = y + u.reshape(b, n * w, d)[:, :t]"""
+
+
+@pytest.mark.parametrize(
+  ("width", "message"),
+  [
+    ("min(t, 64)", r"64 tokens, as in training, take \d\.\d+ times"),
+    ("64", "at length 32 it takes"),
+    ("16", ""),
+  ],
+)
+def test_a_window_over_all_that_trains_is_attention(width, message):
+  window = WINDOW.replace("WIDTH", width)
+  reply = run(program((Control("", "", window, ""), window)), run={"time": 64})
+  assert reply.gate == ("cost" if message else ""), reply.error
+  assert re.search(message, reply.error), reply.error
 
 
 def test_a_recurrent_form_must_be_the_same_function():
