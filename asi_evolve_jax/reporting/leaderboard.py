@@ -177,7 +177,7 @@ def quality(row: Row) -> str:
 def human(name: str, value: float | None) -> str:
   """Returns `value` with a unit that its name implies."""
   if value is None:
-    return ""
+    return "-"
   kind = next((k for k in ("bytes", "seconds") if name.endswith(k)), "")
   if name.endswith("_s"):
     kind = "seconds"
