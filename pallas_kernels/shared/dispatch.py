@@ -309,6 +309,7 @@ def _tpu_plan(
   if chunk_size is None:
     chunk_size = pallas_tpu.default_chunk(dims)
   chunk = max(pallas_tpu.SMALLEST_CHUNK, chunks.fit_chunk(chunk_size, time))
+  heads = pallas_tpu.padded_heads(heads, dims)
   if block_heads is None:
     block_heads = pallas_tpu.default_group(heads, dims)
   low = all(x.dtype == jnp.bfloat16 for x in tokens if x.ndim == 4)

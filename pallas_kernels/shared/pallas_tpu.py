@@ -26,13 +26,14 @@ from pallas_kernels.shared.products import FULL, SUB_CHUNK, KernelProducts
 
 LANES = 128  # columns of a TPU tile
 SMALLEST_CHUNK = 16  # rows of a TPU tile of bfloat16
+_WIDEST = 8 * LANES  # columns of a program's block of one array
 
 
 class Plan(NamedTuple):
   """The static part of a call.
 
   Attributes:
-    heads: of the arguments.
+    heads: that are computed, at least those of the arguments.
     chunk: tokens a chunk; a power of two and at least 8.
     group: heads a program computes side by side; divides `heads`.
     scale: of the output.
@@ -89,6 +90,23 @@ def default_chunk(dims: Sequence[int]) -> int:
   return 128 if max(dims) <= LANES else 64
 
 
+def padded_heads(heads: int, dims: Sequence[int]) -> int:
+  """Returns the heads to compute: `heads`, or more where no group fits VMEM.
+
+  25 heads of 64, say, are cut by no block but one of all: a program of them has
+  no room for its chunk. 26 are cut in pairs; what the last computes is dropped.
+  Where twice the heads would not help they stay as they are.
+  """
+  more = range(heads, 2 * heads)
+  return next((n for n in more if _groups(n, dims)), heads)
+
+
+def _groups(heads: int, dims: Sequence[int]) -> list[int]:
+  """Returns the groups that TPUs take and that leave VMEM for a chunk."""
+  groups = [n for n in range(1, heads + 1) if fits(n, heads, dims)]
+  return [n for n in groups if n * max(dims) <= max(_WIDEST, max(dims))]
+
+
 def fit_group(group: int, heads: int, dims: Sequence[int]) -> int:
   """Returns the most heads up to `group` that TPUs take, or the fewest."""
   groups = [n for n in range(1, heads + 1) if fits(n, heads, dims)]
@@ -96,8 +114,11 @@ def fit_group(group: int, heads: int, dims: Sequence[int]) -> int:
 
 
 def default_group(heads: int, dims: Sequence[int]) -> int:
-  """Returns the heads a program computes side by side, by the same table."""
-  groups = [n for n in range(1, heads + 1) if fits(n, heads, dims)]
+  """Returns the heads a program computes side by side, by the same table.
+
+  `heads` are `padded_heads`.
+  """
+  groups = _groups(heads, dims) or [fit_group(1, heads, dims)]
   return next((n for n in groups if n * max(dims) >= 4 * LANES), groups[-1])
 
 
@@ -126,7 +147,8 @@ def recur(
     (out [batch, time, heads, V] in the dtype of the values, last state
     [batch, heads, K, V], float32).
   """
-  batch, time = tokens[0].shape[:2]
+  batch, time, heads = tokens[0].shape[:3]
+  more = ((0, 0), (0, plan.heads - heads), (0, 0), (0, 0))
   padding = -time % plan.chunk
   marks = None
   if segments is not None:
@@ -137,23 +159,23 @@ def recur(
     costs,
     tuple(_laid_out(x, padding, plan) for x in tokens),
     Gates(None if g is None else _laid_out(g, padding, plan), marks),
-    state.astype(jnp.float32).mT,
+    jnp.pad(state.astype(jnp.float32), more).mT,
   )
   out = out[:, :time].reshape(batch, time, plan.heads, -1)
-  return out, last.mT
+  return out[:, :, :heads], last[:, :heads].mT
 
 
 def _laid_out(x: jax.Array, padding: int, plan: Plan) -> jax.Array:
-  """Pads time and lays heads out as blocks take them.
+  """Pads time and heads, and lays heads out as blocks take them.
 
   Vectors [batch, time, heads, dim] become [batch, time, heads * dim]; scalars
   [batch, time, heads] become rows [batch, heads, chunks, 1, chunk], float32.
   """
-  batch = x.shape[0]
+  batch, more = x.shape[0], plan.heads - x.shape[2]
   if x.ndim == 4:
-    x = jnp.pad(x, ((0, 0), (0, padding), (0, 0), (0, 0)))
+    x = jnp.pad(x, ((0, 0), (0, padding), (0, more), (0, 0)))
     return x.reshape(*x.shape[:2], -1)
-  x = jnp.pad(x.astype(jnp.float32), ((0, 0), (0, padding), (0, 0)))
+  x = jnp.pad(x.astype(jnp.float32), ((0, 0), (0, padding), (0, more)))
   x = x.reshape(batch, -1, 1, plan.chunk, plan.heads)
   return x.transpose(0, 4, 1, 2, 3)
 

@@ -229,3 +229,53 @@ def test_as_many_heads_a_program_as_tpus_take():
   assert fit(1, 8, [64]) == 2  # one would be half a tile
   assert fit(100, 8, [64]) == 8
   assert fit(1, 2, [96]) == 2  # all heads always do
+
+
+@pytest.mark.parametrize(
+  ("heads", "dim", "computed", "group"),
+  [
+    (25, 64, 26, 2),  # 25 of 64 are cut nowhere but after the last
+    (7, 64, 7, 7),  # few enough to be one block
+    (16, 64, 16, 8),
+    (12, 96, 12, 4),
+    (4, 128, 4, 4),
+    (3, 2048, 3, 1),  # as narrow as blocks get
+    (25, 100, 25, 25),  # a block of less would be of 32
+  ],
+)
+def test_awkward_numbers_of_heads_leave_room_for_a_chunk(
+  heads, dim, computed, group
+):
+  assert pallas_tpu.padded_heads(heads, [dim]) == computed
+  assert pallas_tpu.default_group(computed, [dim]) == group
+
+
+def test_heads_that_are_added_change_nothing(monkeypatch):
+  # With so little room three heads of 8 become two pairs.
+  monkeypatch.setattr(pallas_tpu, "_WIDEST", 16)
+  monkeypatch.setattr(pallas_tpu, "LANES", 16)
+  sizes = {"batch": 1, "heads": 3, "time": 16, "value_dim": 8}
+  args = single(draw("linear_attention", 19, **sizes))
+  assert pallas_tpu.padded_heads(3, [8]) == 4
+  got = run_with_gradients("linear_attention", args, "pallas_tpu", 16)
+  want = run_with_gradients("linear_attention", args, "reference", 16)
+  check(got, jax.tree.map(np.asarray, want), FLOAT32)
+
+
+def test_near_duplicate_keys_in_bfloat16():
+  """What docs/kernels.md says of them: the kernels' worst case.
+
+  With keys alike and beta 2 the values of neighbours alternate in sign, and
+  their sums are up to the chunk's length smaller than they are: the roundings
+  of values to 2^-9 are that much larger beside what is left. The decay's
+  gradient is a difference of two such sums.
+  """
+  sizes = {"batch": 1, "heads": 1, "time": 64, "key_dim": 16, "value_dim": 8}
+  options = {"twins": 1e-3, "beta": 2.0, "strength": 0.01}
+  args = draw("delta_rule", 0, **sizes, **options)
+  low = {name: jnp.asarray(x, jnp.bfloat16) for name, x in args.items()}
+  rounded = {name: np.asarray(x, np.float64) for name, x in low.items()}
+  want, dwant = exact("delta_rule", rounded)
+  got, dgot = run_with_gradients("delta_rule", low, "pallas_tpu", 64)
+  check({"g": dgot.pop("g")}, {"g": dwant.pop("g")}, 64 * 2**-8)
+  check((got, dgot), (want, dwant), 64 * 2**-9)
