@@ -77,6 +77,21 @@ def no_derivative(told, parts):
   return told, parts
 
 
+def calls_python(told, parts):
+  """What a pure_callback becomes, which jax would not serialise itself."""
+  target = "xla_ffi_python_cpu_callback"
+  x = jax.ShapeDtypeStruct((BATCH, TIME, DIM), jnp.float32)
+  function = export.export(
+    jax.jit(lambda params, x, depth: jax.ffi.ffi_call(target, x)(x)),
+    platforms=["cpu"],
+    disabled_checks=[export.DisabledSafetyCheck.custom_call(target)],
+  )(told.structs(), x, jax.ShapeDtypeStruct((), jnp.float32))
+  # A forger does not say which checks are off.
+  function = dataclasses.replace(function, disabled_safety_checks=())
+  parts[f"apply.{TIME}"] = bytes(function.serialize())
+  return told, parts
+
+
 def for_tpus(told, parts):
   parts["init"] = bytes(
     export.export(jax.jit(lambda key: _zeros(told, key)), platforms=["tpu"])(
@@ -93,6 +108,11 @@ FORGED = {
   "another batch": (claim(batch=7), "apply.32 takes"),
   "another dtype": (claim(dtype="bfloat16"), "apply.32 takes"),
   "no derivative": (no_derivative, "lacks its derivative"),
+  "a host callback": (calls_python, "xla_ffi_python_cpu_callback"),
+  "too many bytes": (
+    lambda t, s: (t, s | {"init": bytes(header.MAX_BYTES)}),
+    f"at most {header.MAX_BYTES} are read",
+  ),
   "another platform": (for_tpus, "is for .'tpu',., not for cpu"),
   "bytes cut": (
     lambda t, s: (t, s | {"init": s["init"][: len(s["init"]) // 2]}),
