@@ -105,6 +105,7 @@ class Case:
   Attributes:
     payload: the Artifact, after the gate "artifact".
     report: what is known so far.
+    depths: float32, of the layers that are asked, in the order that they are.
   """
 
   def __init__(
@@ -122,8 +123,8 @@ class Case:
     self._seed = seed
     self._rng = np.random.default_rng(seed)
     every = layer_depths(options.model.layers)
-    self._depths = self._rng.permutation(every)[:_MOST_DEPTHS]
-    self._depth = self._depths[0]  # for gates that can afford one layer only
+    self.depths = self._rng.permutation(every)[:_MOST_DEPTHS]
+    self._depth = self.depths[0]  # for gates that can afford one layer only
     self._bundle = payload
     self._deadline_s = deadline_s
     self._options = options
@@ -347,7 +348,7 @@ class Case:
 
   def _check_causality(self) -> None:
     probe, run = self._probe, self._options.run
-    most = _CAUSALITY_RUNS // len(self._depths) * run.batch
+    most = _CAUSALITY_RUNS // len(self.depths) * run.batch
 
     def check(layer: Layer) -> None:
       cuts = gates.draw_cuts(run.time, most, self._rng)
@@ -387,7 +388,7 @@ class Case:
 
   def _at_each_depth(self, check: Callable[[Layer], None]) -> None:
     """Calls `check`, whose refusal then names the depth."""
-    for depth in self._depths:
+    for depth in self.depths:
       try:
         check(self._probe.at(depth))
       except gates.Rejected as rejection:

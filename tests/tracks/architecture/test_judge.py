@@ -9,12 +9,14 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import export
 from judging import BATCH, DIM, TIME, options
 from mixer_sources import GOOD, spoil
 
 from asi_evolve_jax.evaluation.stages import StageRequest
+from asi_evolve_jax.models.language_model import layer_depths
 from asi_evolve_jax.programs import artifact, bundle, header
 from asi_evolve_jax.settings import plain
 from asi_evolve_jax.tracks.architecture import judge, trace
@@ -32,7 +34,7 @@ def honest():
 
 
 def judged(payload, **changes):
-  return judge.run(request(payload=payload, **changes))
+  return judge.run(request(payload=payload, **changes), seed=0)
 
 
 def forge(payload, change):
@@ -149,6 +151,24 @@ def test_forged_bundles_are_refused(honest, name):
 def test_what_is_no_bundle_is_refused(payload):
   reply = judged(payload)
   assert (reply.status, reply.gate) == ("rejected", "artifact"), reply.error
+
+
+def test_what_a_judge_asks_cannot_be_foreseen_and_is_recorded():
+  told = judge.run(request(payload=b""), seed=0xABC)
+  assert told.report["gate_seed"] == "00000abc"
+  drawn = {judge.run(request()).report["gate_seed"] for _ in range(3)}
+  assert len(drawn) > 1
+  few = options()
+  deep = dataclasses.replace(
+    few, model=dataclasses.replace(few.model, layers=12)
+  )
+  cases = [judge.Case(b"", deep, seed) for seed in range(8)]
+  assert len({case.depths.tobytes() for case in cases}) == 8
+  every = layer_depths(12)
+  for case in cases:
+    assert len(case.depths) == 8
+    assert set(case.depths) <= set(every)
+    assert case.depths.dtype == np.float32
 
 
 def test_a_bundle_for_another_rung_is_refused(honest):
