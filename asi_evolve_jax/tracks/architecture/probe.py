@@ -109,6 +109,16 @@ class Probe:
     gradients = dict(zip(self._names, leaves, strict=True))
     return np.asarray(y), {**gradients, INPUT: np.asarray(dx)}
 
+  def value(
+    self, point: Mapping[str, np.ndarray], depth: np.float32
+  ) -> np.ndarray:
+    """Returns y at any point with x of the length that trains."""
+    return np.asarray(self._apply(self._nested(point), point[INPUT], depth))
+
+  @functools.cached_property
+  def _apply(self) -> Any:
+    return _compile(self._mixer.apply, self._moved, self.x, np.float32(0))
+
   def recurrent(self, depth: np.float32) -> np.ndarray:
     """Returns y for x [batch, time, dim], computed token by token."""
     return np.asarray(self._recurrent(self._moved, self.x, depth))
@@ -210,7 +220,7 @@ class Layer:
 
   def forward(self, x: np.ndarray) -> np.ndarray:
     """Returns y [batch, time, dim]."""
-    return self.run(x, np.zeros_like(x))[0]
+    return self.value({**self._probe.point, INPUT: x})
 
   def run(self, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns y and the cotangent of x."""
@@ -228,8 +238,7 @@ class Layer:
 
   def value(self, point: Mapping[str, np.ndarray]) -> np.ndarray:
     """Returns y at any point."""
-    dy = np.zeros_like(point[INPUT])
-    return self._probe.run(point, self.depth, dy)[0]
+    return self._probe.value(point, self.depth)
 
   def gradients(
     self, point: Mapping[str, np.ndarray], dy: np.ndarray

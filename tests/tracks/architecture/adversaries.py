@@ -101,12 +101,6 @@ CONTROLS = {
     "y = y + jnp.where(ends[:, None], 0, jnp.roll(v, -1, 1))",
     "y = y + jnp.where(jnp.arange(t)[:, None] == 0, 0, jnp.roll(v, 1, 1))",
   ),
-  "one step ahead in one layer": Control(
-    "causality",
-    "at depth 0: .*(changed the result|has a gradient)",
-    "y = y + jnp.where(ctx.depth == 0.5, 0, jnp.roll(v, -1, 1))",
-    "y = y + jnp.where(ctx.depth == 0.5, 0, v)",
-  ),
   "sequences behind it in the batch": Control(
     "batch",
     "axis 0",
