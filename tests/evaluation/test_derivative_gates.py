@@ -111,6 +111,19 @@ def test_a_table_over_positions_is_refused(rng):
       derivative_gates.check_positions(positions(bad), x, dy)
 
 
+def test_a_sum_that_is_nothing_by_chance_is_no_table(rng):
+  """A bias a head: of one cotangent its first half may come out near 0."""
+  x, dy = rng.standard_normal((2, 2, TIME, DIM))
+  half = TIME // 2
+  each = x[:, :half] * dy[:, :half]
+  dy[:, 0] -= x[:, 0] * each.sum() / (x[:, 0] ** 2).sum()
+  bias = positions(np.ones((TIME, 1)))
+  twice = np.concatenate([x[:, :half], x[:, :half]], 1)
+  early = np.where(np.arange(TIME)[:, None] < half, dy, 0)
+  assert abs(bias(twice, early)["table"]).max() < 1e-9
+  derivative_gates.check_positions(bias, x, dy)
+
+
 def test_a_sequence_of_one_token_has_no_second_half(rng):
   x = rng.standard_normal((2, 1, DIM))
   derivative_gates.check_positions(positions(np.eye(1)), x, x)
@@ -123,6 +136,21 @@ def test_equal_up_to_rounding(rng):
   for other in (y + 1e-3, np.where(y > 1, np.nan, y)):
     with pytest.raises(Rejected, match=r"y of it differs.*Change it\."):
       derivative_gates.check_equal("it", {"y": other}, {"y": y}, "Change it.")
+
+
+def test_a_small_gradient_keeps_the_rounding_of_large_terms(rng):
+  large = rng.standard_normal((3, 5)).astype(np.float32)
+  wanted = {
+    "the result": large,
+    "the gradient of w": 100 * large,
+    "the gradient of b": np.float32([1e-3]),
+  }
+  near = {**wanted, "the gradient of b": np.float32([1e-3 + 1e-4])}
+  derivative_gates.check_equal("it", near, wanted, "Change it.")
+  for name, gap in (("the gradient of b", 0.1), ("the result", 1e-4)):
+    other = {**wanted, name: wanted[name] + np.float32(gap)}
+    with pytest.raises(Rejected, match=f"{name} of it differs"):
+      derivative_gates.check_equal("it", other, wanted, "Change it.")
 
 
 def test_purity(rng):

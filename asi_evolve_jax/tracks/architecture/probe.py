@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from asi_evolve_jax.evaluation.derivative_gates import GRADIENT
 from asi_evolve_jax.programs.artifact import LoadedMixer
 
 # Not promised by XLA, so a compiler that does not know one does without it.
@@ -202,8 +203,8 @@ class Probe:
     leaves = zip(self._names, jax.tree.leaves(params), strict=True)
     return {
       "the result": np.asarray(y),
-      **{f"the gradient of {name}": np.asarray(leaf) for name, leaf in leaves},
-      f"the gradient of {INPUT}": np.asarray(dx),
+      **{f"{GRADIENT}{name}": np.asarray(leaf) for name, leaf in leaves},
+      f"{GRADIENT}{INPUT}": np.asarray(dx),
     }
 
 
