@@ -126,7 +126,9 @@ class _Reading:
     self._features = frozenset(names[track].features)
     self._facts = PaperFacts(paper.text)
     # Without a number of its own, any that it holds may be its own.
-    self._arxiv = {paper.arxiv} if paper.arxiv else set(_numbers(paper.text))
+    self._arxiv = (
+      {paper.arxiv} if paper.arxiv else set(ARXIV.findall(paper.text))
+    )
     self._runs = set(_runs(paper.text))
     self._again = False
 
@@ -181,7 +183,7 @@ class _Reading:
 
   def _foreign(self, source: str) -> list[str]:
     """Returns the arXiv numbers in `source` that are not the paper's."""
-    return [n for n in _numbers(source) if n not in self._arxiv]
+    return [n for n in ARXIV.findall(source) if n not in self._arxiv]
 
   def _copies(self, said: Mapping[str, Any]) -> list[str]:
     texts = _said(said)
@@ -235,10 +237,6 @@ def _said(said: Mapping[str, Any]) -> list[str]:
 
 def _mark(text: str, wrong: Sequence[str]) -> str:
   return f"{_MARK} ({', '.join(wrong)}): {text}" if wrong else text
-
-
-def _numbers(text: str) -> list[str]:
-  return ARXIV.findall(text)
 
 
 def _runs(text: str) -> Iterable[str]:

@@ -92,7 +92,9 @@ def fetch(
       said last.
   """
   folder.mkdir(parents=True, exist_ok=True)
-  wanted = [pin for pin in pins if find(pin, folder) is None]
+  # A wheel is hashed whole to be found: once.
+  paths = {pin.package: find(pin, folder) for pin in pins}
+  wanted = [pin for pin in pins if paths[pin.package] is None]
   if wanted:
     names = ", ".join(pin.package for pin in wanted)
     progress(f"fetching {names} into {folder}")
@@ -101,7 +103,7 @@ def fetch(
       for pin in wanted:
         if find(pin, folder) is None:
           _download([pin], folder)
-  paths = {pin.package: find(pin, folder) for pin in pins}
+    paths |= {pin.package: find(pin, folder) for pin in wanted}
   missing = [name for name, path in paths.items() if path is None]
   if missing:
     said = _download([p for p in pins if p.package in missing][:1], folder)

@@ -140,3 +140,14 @@ def check(actual, expected, tolerance):
 
 def single(args):
   return {name: jnp.asarray(x, jnp.float32) for name, x in args.items()}
+
+
+def equations(jaxpr, primitive):
+  """Yields a primitive's equations in a jaxpr and in those inside it."""
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name == primitive:
+      yield eqn
+    for value in jax.tree.leaves(list(eqn.params.values())):
+      inner = getattr(value, "jaxpr", value)
+      if hasattr(inner, "eqns"):
+        yield from equations(inner, primitive)

@@ -11,19 +11,10 @@ from pallas_kernels.delta_rule import gated_delta_rule, gated_step
 from pallas_kernels.shared.sequence import over_shards
 
 
-def products(jaxpr):
-  """Yields every dot_general of a jaxpr and of those inside it."""
-  for eqn in jaxpr.eqns:
-    if eqn.primitive.name == "dot_general":
-      yield eqn
-    for value in jax.tree.leaves(list(eqn.params.values())):
-      inner = getattr(value, "jaxpr", value)
-      if hasattr(inner, "eqns"):
-        yield from products(inner)
-
-
 def check_stated(function, *args):
-  found = list(products(jax.make_jaxpr(function)(*args).jaxpr))
+  found = list(
+    recurrences.equations(jax.make_jaxpr(function)(*args).jaxpr, "dot_general")
+  )
   assert found
   for eqn in found:
     rounded = all(x.aval.dtype == jnp.bfloat16 for x in eqn.invars)

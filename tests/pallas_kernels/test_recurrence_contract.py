@@ -12,6 +12,7 @@ from recurrences_kit import (
   SEGMENTS,
   check,
   draw,
+  equations,
   run,
   run_compiled,
   run_with_gradients,
@@ -232,19 +233,8 @@ def test_a_policy_saves_what_backward_needs_by_name(operator):
       lambda args: run(operator, args, "xla")[0], policy=policy
     )
     grad = jax.grad(lambda args: jnp.sum(run_kept(args) ** 2))
-    return count_scans(jax.make_jaxpr(grad)(args).jaxpr)
+    return len(list(equations(jax.make_jaxpr(grad)(args).jaxpr, "scan")))
 
   only = jax.checkpoint_policies.save_only_these_names
   assert passes(only(f"{operator}_saved")) == 2
   assert passes(only("of_another_operator")) == 3
-
-
-def count_scans(jaxpr):
-  count = 0
-  for eqn in jaxpr.eqns:
-    count += eqn.primitive.name == "scan"
-    for value in jax.tree.leaves(list(eqn.params.values())):
-      inner = getattr(value, "jaxpr", value)
-      if hasattr(inner, "eqns"):
-        count += count_scans(inner)
-  return count

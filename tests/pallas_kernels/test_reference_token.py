@@ -9,6 +9,7 @@ from recurrences_kit import (
   OPERATORS,
   check,
   draw,
+  equations,
   exact,
   run,
   run_with_gradients,
@@ -17,15 +18,8 @@ from recurrences_kit import (
 
 
 def conds(jaxpr):
-  """Counts the `cond`s of a jaxpr; under vmap those that became selects not."""
-  found = 0
-  for eqn in jaxpr.eqns:
-    found += eqn.primitive.name == "cond"
-    for value in jax.tree.leaves(list(eqn.params.values())):
-      inner = getattr(value, "jaxpr", value)
-      if hasattr(inner, "eqns"):
-        found += conds(inner)
-  return found
+  """Counts the `cond`s; under vmap those that became selects not."""
+  return len(list(equations(jaxpr, "cond")))
 
 
 # Half of a chunk of 16 decays by e^-59 or by e^-61: one reference for all

@@ -97,6 +97,20 @@ def test_one_seed_alone_says_what_it_can_and_no_more():
   assert "no test-retest ceiling (needs a second seed)" in text
 
 
+def _measured(task, metrics, **more):
+  """Returns the Result of a Task, the same at both of its seeds."""
+  return Result(
+    task=task.id,
+    program=task.program,
+    rung=task.rung,
+    seeds=task.seeds,
+    purpose=task.purpose,
+    status="ok",
+    metrics=(metrics, metrics),
+    **more,
+  )
+
+
 def test_each_rung_stands_beside_the_next_verify_included():
   verify = RungSettings(name="verify", seeds=(7, 8))
   settings = dataclasses.replace(SETTINGS, verify=VerifySettings(rung=verify))
@@ -112,19 +126,7 @@ def test_each_rung_stands_beside_the_next_verify_included():
       task = Task(
         program=digest(i), rung=rung.name, seeds=rung.seeds, purpose=purpose
       )
-      view.update(
-        [
-          Result(
-            task=task.id,
-            program=task.program,
-            rung=rung.name,
-            seeds=rung.seeds,
-            purpose=purpose,
-            status="ok",
-            metrics=(metrics, metrics),
-          )
-        ]
-      )
+      view.update([_measured(task, metrics)])
   records = Records.open("memory://")
   found = study(*read(view, records, settings, METRIC, held_out))
   said = [(a, b, agreement.correlation.mean) for a, b, agreement in found.steps]
@@ -144,22 +146,14 @@ def test_reads_rungs_metrics_and_curves_from_records():
       if rung.name == "high":
         curve = [[[50, loss + 1], [100, loss]] for _ in rung.seeds]
         records.put_array(f"{task.id}/dev", np.array(curve, np.float32))
-      view.update(
-        [
-          Result(
-            task=task.id,
-            program=task.program,
-            rung=rung.name,
-            seeds=rung.seeds,
-            purpose="search",
-            status="ok",
-            metrics=({"loss": loss, "recall": -float(i)},) * 2,
-            curves=task.id,
-            report={"curves": ["dev"]} if rung.name == "high" else {},
-            cost={"cpu_seconds": 20.0 if rung.name == "low" else 100.0},
-          )
-        ]
+      result = _measured(
+        task,
+        {"loss": loss, "recall": -float(i)},
+        curves=task.id,
+        report={"curves": ["dev"]} if rung.name == "high" else {},
+        cost={"cpu_seconds": 20.0 if rung.name == "low" else 100.0},
       )
+      view.update([result])
   proxies, target, rungs = read(view, records, SETTINGS, METRIC, METRIC)
   assert [p.name for p in rungs] == ["low", "high"]
   by_name = {p.name: p for p in proxies}
