@@ -64,6 +64,7 @@ _ON = flags.DEFINE_enum(
 _TIMES = flags.DEFINE_list(
   "times", ["256", "1024", "4096"], "kernels: lengths timed on the CPU."
 )
+_DIMS = flags.DEFINE_list("dims", ["32"], "kernels: of heads, on the CPU.")
 
 _RUNS = flags.DEFINE_integer(
   "runs", 2000, "claims: simulated runs a row.", lower_bound=4
@@ -174,7 +175,8 @@ def _kernels() -> Iterable[dict[str, Any]]:
   # As the trainer does: without it a large share of the time is page faults.
   allocator.keep_freed_memory()
   times = tuple(int(time) for time in _TIMES.value)
-  return timing.bench_cpu(times, _REPEATS.value)
+  dims = tuple(int(dim) for dim in _DIMS.value)
+  return timing.bench_cpu(times, dims, _REPEATS.value)
 
 
 def _lengths() -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from pallas_kernels.dplr_delta_rule import dplr_delta_rule
 from pallas_kernels.linear_attention import linear_attention
 from pallas_kernels.shared import dispatch
 from pallas_kernels.shared.arguments import DECAY_FLOOR
+from pallas_kernels.shared.sequence import over_shards
 
 # Operator, and of each argument before g whether it has the keys' dim, the
 # values', or one entry a head.
@@ -42,6 +44,7 @@ class Case:
     decay: "none", "scalar" or "vector".
     topology: such as "v5e:2x2".
     mesh: devices along batch and heads; (1, 1) is one chip.
+    time_shards: devices along time, which exchange transitions.
     implementation: "pallas_tpu", "xla" or a key of peers.PEERS; attention has
       one form each, and takes it for a name.
     batch, time, heads, key_dim, value_dim: of the whole arrays.
@@ -54,6 +57,7 @@ class Case:
   decay: str = "none"
   topology: str = "v5e:2x2"
   mesh: tuple[int, int] = (1, 1)
+  time_shards: int = 1
   implementation: str = dispatch.PALLAS_TPU
   batch: int = 1
   time: int = 2048
@@ -73,14 +77,15 @@ def compile_case(compiler: Compiler, case: Case) -> Compiled:
     Exception: whatever the compiler refuses with.
   """
   function, dims = OPERATORS[case.operator]
-  size = case.mesh[0] * case.mesh[1]
+  shape = (case.mesh[0], case.time_shards, case.mesh[1])
+  size = math.prod(shape)
   devices = np.array(compiler.devices(case.topology)[:size])
   mesh = Mesh(
-    devices.reshape(case.mesh),
-    ("batch", "heads"),
-    axis_types=(AxisType.Auto,) * 2,
+    devices.reshape(shape),
+    ("batch", "time", "heads"),
+    axis_types=(AxisType.Auto,) * 3,
   )
-  split = P("batch", None, "heads")
+  split = P("batch", "time", "heads")
 
   def struct(dim: int, dtype: Any = case.dtype) -> jax.ShapeDtypeStruct:
     # As a projection makes it: heads and channels are one axis.
@@ -134,6 +139,9 @@ def compile_case(compiler: Compiler, case: Case) -> Compiled:
 
 
 def _own(function: Any, case: Case) -> Any:
+  if case.time_shards > 1:
+    function = over_shards(function, "time")
+
   def run(*args: jax.Array) -> jax.Array:
     return function(
       *args,

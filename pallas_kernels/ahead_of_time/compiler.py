@@ -92,8 +92,10 @@ class Compiler:
     self._dump = Path(tempfile.mkdtemp(prefix="tpu-schedule-"))
     os.environ.update(_ENVIRONMENT)
     jax.config.update("jax_platforms", "cpu")  # read when jax was imported
+    # The last pass alone: all of them take longer to write than to compile.
     os.environ["LIBTPU_INIT_ARGS"] = (
-      f"--xla_jf_dump_to={self._dump} --xla_jf_dump_llo_text=true"
+      f"--xla_jf_dump_to={self._dump} --xla_jf_dump_llo_text=true "
+      "--xla_jf_dump_llo_pass_label_regex=final_bundles"
     )
 
   def close(self) -> None:
@@ -161,24 +163,29 @@ class Compiler:
     """Returns the schedules of the kernels that are called, and what is not."""
     runs = _runs(hlo)
     calls = {}
+    bodies = {}
     for computation, line in _lines(hlo):
       kernel = _KERNEL.search(line)
       if kernel is not None:
         calls[kernel[1]] = runs.get(computation, 1)
+        bodies[kernel[1]] = line.partition("backend_config=")[2]
     unread = dict.fromkeys(calls, "libtpu has not written its schedule.")
     found = {}
     for path in self._dump.glob("*final_bundles.txt"):
       match = _KERNEL_DUMP.search(path.name)
       if match is None or match["name"] not in calls:
         continue
-      name = match["name"]
+      # A body that is called twice is compiled, and written, once.
+      body = bodies[match["name"]]
+      same = [name for name in calls if bodies[name] == body]
       try:
         cycles, steps = schedule(path.read_text())
       except UnreadError as error:
-        unread[name] = str(error)
-      else:
+        unread |= dict.fromkeys(same, str(error))
+        continue
+      for name in same:
         found[name] = Kernel(cycles, calls[name] * steps)
-        del unread[name]
+        unread.pop(name, None)
     return found, unread
 
 

@@ -14,7 +14,7 @@ _FLASH = "softmax attention, JAX's flash kernel"
 FORMS: Mapping[str, tuple[dict[str, Any], tuple[int, ...]]] = {
   "softmax attention, XLA": (
     {"operator": "dense_attention", "implementation": "xla"},
-    (256, 512, 1024),
+    (256, 512, 1024, 2048, 4096, 8192),
   ),
   _FLASH: (
     {"operator": "flash_attention", "implementation": "jax"},
@@ -22,7 +22,7 @@ FORMS: Mapping[str, tuple[dict[str, Any], tuple[int, ...]]] = {
   ),
   "Gated DeltaNet, XLA": (
     _GDN | {"implementation": "xla", "chunk_size": 64},
-    (256, 512),
+    (256, 512, 1024, 2048),
   ),
   "Gated DeltaNet, Pallas": (
     _GDN,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,6 @@ from pallas_kernels.benchmarks import forms
 from pallas_kernels.benchmarks.mixers import MIXERS, Size, arguments
 from pallas_kernels.shared import pallas_gpu
 
-CPU_TIMES = (256, 1024, 4096)
 _CPU_TOKENS = 4096
 # Those that flash-linear-attention's README publishes times of.
 GPU_SIZES = (
@@ -40,17 +40,18 @@ GPU_REHEARSAL = (Size(1, 64, 2, 16),)
 TOLERANCE = 2**-6
 
 
-def bench_cpu(times: tuple[int, ...], repeats: int) -> list[dict[str, Any]]:
-  """Times forward plus backward on this CPU; returns a row a mixer and time.
+def bench_cpu(
+  times: tuple[int, ...], dims: tuple[int, ...], repeats: int
+) -> Iterator[dict[str, Any]]:
+  """Times forward plus backward on this CPU; yields a row a mixer and size.
 
   Every row holds milliseconds of the chunked form, the token scan and, for
   Gated DeltaNet, the public chunked form, and the ratios to the first. A
   process that keeps the memory it frees, as a trainer does, times the forms
   and not the kernel's page faults: launch.bench makes this one so.
   """
-  rows = []
-  for length in times:
-    size = Size(max(1, _CPU_TOKENS // length), length, 4, 32)
+  for dim, length in itertools.product(dims, times):
+    size = Size(max(1, _CPU_TOKENS // length), length, 4, dim)
     for name, mixer in MIXERS.items():
       args = arguments(mixer, size, jnp.float32)
       steps = {
@@ -60,8 +61,7 @@ def bench_cpu(times: tuple[int, ...], repeats: int) -> list[dict[str, Any]]:
       if name == "Gated DeltaNet":
         steps["autodiff chunks of 64"] = forms.autodiff_chunks()
       timed = _in_turn({n: _step(f, args) for n, f in steps.items()}, repeats)
-      rows.append({"mixer": name, **size._asdict(), **_ratios(timed, "xla")})
-  return rows
+      yield {"mixer": name, **size._asdict(), **_ratios(timed, "xla")}
 
 
 def bench_gpu(

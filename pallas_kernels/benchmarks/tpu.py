@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,6 +65,9 @@ def jobs(forms: Sequence[str], *, full: bool) -> Iterator[dict[str, Any]]:
     for topology in _MESH_TOPOLOGIES:
       sizes = {"mesh": [4, 4], "batch": 4, "heads": 16}
       yield base | {"topology": topology, **sizes}
+    # Time over four chips, which exchange transitions, heads over four.
+    sizes = {"mesh": [1, 4], "time_shards": 4, "time": 8192, "heads": 16}
+    yield base | {"topology": _MESH_TOPOLOGIES[0], **sizes}
     for dim in (64, 256):
       yield base | {"key_dim": dim, "value_dim": dim}
 
@@ -124,11 +128,12 @@ def run(jobs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _row(mixer: str, result: dict[str, Any]) -> dict[str, Any]:
   case = result["case"]
-  devices = case["mesh"][0] * case["mesh"][1]
+  shape = case["mesh"][0], case["time_shards"], case["mesh"][1]
+  devices = math.prod(shape)
   row = {
     "mixer": mixer,
     "topology": case["topology"],
-    "mesh": "x".join(map(str, case["mesh"])),
+    "mesh": "x".join(map(str, shape)),  # along batch, time and heads
     "form": case["implementation"],
     "time": case["time"],
     "dim": case["key_dim"],

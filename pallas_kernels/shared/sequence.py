@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pallas_kernels.shared.products import EXACT
 
@@ -42,16 +43,16 @@ def over_shards(
     segment_ids: jax.Array | None = None,
     **options: Any,
   ) -> tuple[jax.Array, jax.Array]:
-    batch, time, heads, value_dim = v.shape
+    batch, _, heads, value_dim = v.shape
     key_dim = q.shape[-1]
     dtype = jnp.promote_types(v.dtype, jnp.float32)
-    columns = jnp.zeros((batch, time, heads, key_dim), v.dtype)
+    columns = jnp.zeros((*v.shape[:2], key_dim), v.dtype)
     start = jnp.eye(key_dim, value_dim + key_dim, k=value_dim, dtype=dtype)
     start = jnp.broadcast_to(start, (batch, heads, *start.shape))
     out, state = operator(
       q,
       k,
-      jnp.concatenate([v, columns], axis=-1),
+      _beside(v, columns),
       *others,
       initial_state=start,
       segment_ids=segment_ids,
@@ -76,12 +77,46 @@ def over_shards(
       visit, initial_state.astype(dtype), (writes, moves, cut)
     )
     before = befores[jax.lax.axis_index(axis_name)]
-    seen = jnp.einsum(
-      "bthk,bhkv->bthv", out[..., value_dim:], before, precision=EXACT
-    )
-    return out[..., :value_dim] + seen.astype(out.dtype), last
+    return _with_state(out, before), last
 
   return run
+
+
+def _beside(v: jax.Array, columns: jax.Array) -> jax.Array:
+  """Returns [batch, time, heads, V + K]: `columns` behind each head's values.
+
+  Head by head along one axis of all heads' channels, as projections make them
+  and kernels take them. TPUs pay more for moving rows of [heads, V + K] than
+  the kernels do for computing with them.
+  """
+  batch, time, heads, dim = v.shape
+  values = jnp.split(v.reshape(batch, time, heads * dim), heads, axis=-1)
+  parts = [part for x in values for part in (x, columns)]
+  return jnp.concatenate(parts, axis=-1).reshape(batch, time, heads, -1)
+
+
+def _with_state(out: jax.Array, state: jax.Array) -> jax.Array:
+  """Returns the outputs of a shard, with what they read of the state before.
+
+  Args:
+    out: [batch, time, heads, V + K], what a token reads of the shard itself
+      and, behind it, what it reads of each row of the state before.
+    state: [batch, heads, K, V].
+
+  Returns:
+    [batch, time, heads, V].
+  """
+  batch, time, heads, dim = out.shape
+  value_dim = state.shape[-1]
+  ends = np.cumsum([value_dim, dim - value_dim] * heads)
+  parts = jnp.split(out.reshape(batch, time, -1), ends[:-1], axis=-1)
+  added = [
+    own + jnp.matmul(readers, state[:, i], precision=EXACT).astype(own.dtype)
+    for i, (own, readers) in enumerate(
+      zip(parts[::2], parts[1::2], strict=True)
+    )
+  ]
+  return jnp.concatenate(added, axis=-1).reshape(batch, time, heads, value_dim)
 
 
 def _starts(segment_ids: jax.Array, axis_name: str) -> jax.Array:

@@ -55,6 +55,7 @@ def test_a_program_has_its_kernel_for_tpus_alone(name):
   (result,) = preflight.preflight(payload, ["v5e:2x2"])
   assert "refused" not in result
   assert result["kernels"]
+  assert not result["unread"]
 
 
 def test_the_example_kernel_equals_its_other_form():
