@@ -302,10 +302,11 @@ class ApprovalSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeedSettings:
-  """The run whose best Programs come in, to be measured again here."""
+  """Programs that come in from elsewhere, to be measured here."""
 
-  records: str = ""  # an archive (zip) or the URL of its records; "": none
-  best: int = 4  # how many, at the highest rung with scores
+  records: str = ""  # an archive (zip) or the URL of a run's records; "": none
+  best: int = 4  # how many of its own, at the highest rung with scores
+  programs: tuple[str, ...] = ()  # files of source, written by a person
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     "money": 0.0,
   }
   config.approve_above = {"device_s": 0.0, "flops": 0.0}  # 0: never asks
-  config.seed_from = {"records": "", "best": 4}  # an archive or a URL
+  # An archive or a URL, how many of its best; files of your own.
+  config.seed_from = {"records": "", "best": 4, "programs": ()}
   config.durable = True
   # Whom proposers "auto", "mixed" and "llm" ask: gemini, vertex, openai:<URL>;
   # replay:<URL of records> proposes what was proposed there.

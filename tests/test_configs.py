@@ -30,7 +30,10 @@ CONFIGS = (
   ("circle_packing", "items"),
   ("circle_packing", "priors"),
   ("ladder_study", ""),
+  ("own_program", ""),
+  ("own_program", "smoke"),
   ("calibrate", ""),
+  ("calibrate", "long"),
   ("calibrate", "smoke"),
   *(
     ("ablation", f"{track}-{condition}")

@@ -17,6 +17,7 @@ from asi_evolve_jax.records.schema import (
   Claim,
   Result,
 )
+from asi_evolve_jax.records.views import BASELINE
 from asi_evolve_jax.reporting import leaderboard, lineage, verdict
 from asi_evolve_jax.reporting.windows import over_windows
 from asi_evolve_jax.roles.claims import records_of
@@ -125,7 +126,7 @@ def _what(view: View, track: Track, claim: Claim) -> list[str]:
 def _found(view: View, settings: RunSettings, claim: Claim) -> list[str]:
   lines = []
   for step in lineage.chain(view, claim.program):
-    how = step.operator if step.round else "published"
+    how = "published" if step.author == BASELINE else step.operator
     scores = [
       f"{score:.4f} at {rung.name}"
       for rung in settings.ladder

@@ -200,7 +200,8 @@ def _line(view: View, claim: Claim, metric: Metric) -> str:
   text = f"{_versus(view, claim)}: "
   if claim.effect is None:
     return f"{text}{claim.verdict} ({claim.why})."
-  text += f"gain {interval(claim.effect, claim.low, claim.high)} {metric.unit}"
+  gain = interval(claim.effect, claim.low, claim.high)
+  text += f"gain {gain} {metric.unit}".rstrip()
   seeds = baseline_scores(view, claim)
   if len(seeds) > 1:
     spread = statistics.stdev(seeds)

@@ -98,7 +98,8 @@ class Researcher:
     log.info("%s", announce(settings) or f"{self._team.name} proposes")
     self._embed = make_embedder(settings, book, secret_values())
     index = library.make_index(records, settings, track, items_dir, self._embed)
-    self._contexts = Contexts(self.view, settings, track, index)
+    vectors = self._embed and library.vectors(records, self._embed)
+    self._contexts = Contexts(self.view, settings, track, index, vectors)
     # Naming a Program parses it: once, not at every look.
     self._baselines = [(program_id(b.source), b) for b in track.baselines()]
     self._rejections = Rejections(track.space, self.view)
@@ -181,12 +182,14 @@ class Researcher:
     return bool(records)
 
   def _propose_imports(self) -> bool:
-    """Brings in Programs of the run in `seed_from`, once."""
-    seed = self._settings.seed_from
-    if not (seed.records and seed.best) or "seeded" in self.view.milestones:
+    """Brings in the Programs of `seed_from`, once."""
+    if "seeded" in self.view.milestones:
+      return False
+    found = seeding.imports(self._settings, self._track)
+    if not found:
       return False
     records: list[Record] = []
-    for program, proposal in seeding.imports(self._settings, self._track):
+    for program, proposal in found:
       task = self._first_task(program.hash, self.name, seeding.PRIORITY)
       records += [program, proposal, task]
     self._commit([*records, Milestone(name="seeded", by=self.name)])

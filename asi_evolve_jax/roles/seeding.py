@@ -1,4 +1,4 @@
-"""Programs of another run that come into this one, to be measured again.
+"""Programs that come into a run from elsewhere: of another run, of a person.
 
 Nothing that the other run measured is believed: it chooses who comes and is
 told in the motivation and the origin, and that is all.
@@ -6,6 +6,8 @@ told in the motivation and the origin, and that is all.
 
 from __future__ import annotations
 
+import ast
+import pathlib
 from typing import Any
 
 from asi_evolve_jax.programs.source import program_id
@@ -16,22 +18,69 @@ from asi_evolve_jax.settings import RunSettings, SettingsError
 from asi_evolve_jax.tracks.base import Track
 
 AUTHOR = "import"
+PERSON = "person"
 PRIORITY = 60  # behind the baselines, before anything new
 
 
 def imports(
   settings: RunSettings, track: Track
 ) -> list[tuple[Program, Proposal]]:
-  """Returns the best Programs of `settings.seed_from`, best first.
+  """Returns the Programs of `settings.seed_from`, each once.
+
+  A person's files come first, then the other run's Programs, best first.
 
   Args:
     settings: of this run.
     track: of this run; the other's must be the same.
 
   Raises:
-    SettingsError: if there is no such run, it has another track, or none of
-      its candidates has a score.
+    SettingsError: if a file cannot be read as Python or holds a baseline, or
+      if there is no such run, it has another track, or none of its candidates
+      has a score.
   """
+  seed = settings.seed_from
+  found = [_written(name, settings, track) for name in seed.programs]
+  if seed.records and seed.best:
+    found += _best(settings, track)
+  once: dict[str, tuple[Program, Proposal]] = {}
+  for program, proposal in found:
+    once.setdefault(program.hash, (program, proposal))
+  return list(once.values())
+
+
+def _written(
+  name: str, settings: RunSettings, track: Track
+) -> tuple[Program, Proposal]:
+  where = f"config.seed_from.programs names {name}"
+  try:
+    source = pathlib.Path(name).read_text(encoding="utf-8")
+    tree = ast.parse(source)
+  except (OSError, UnicodeDecodeError) as e:
+    raise SettingsError(f"{where}, which cannot be read: {e}.") from e
+  except (SyntaxError, ValueError) as e:
+    raise SettingsError(f"{where}, which is no Python: {e}.") from e
+  program = program_id(source)
+  for baseline in track.baselines():
+    if program == program_id(baseline.source):
+      raise SettingsError(
+        f"{where}, which is the baseline {baseline.name}: take it out."
+      )
+  record = Program(hash=program, track=settings.track, source=source)
+  return record, Proposal(
+    program=program,
+    track=settings.track,
+    name=pathlib.Path(name).stem.replace("_", "-"),
+    author=PERSON,
+    round=0,
+    operator=IMPORT,
+    motivation=ast.get_docstring(tree) or f"From the file {name}.",
+    origin={"file": name},
+  )
+
+
+def _best(
+  settings: RunSettings, track: Track
+) -> list[tuple[Program, Proposal]]:
   where = settings.seed_from.records
   view, seal = _read(where, track)
   run = view.run

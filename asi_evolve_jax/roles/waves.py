@@ -123,7 +123,7 @@ def make_wave(
     rung=rung.name,
     seeds=tuple(seeds),
     control_seeds=tuple(control_seeds),
-    proposed=view.proposed(),
+    proposed=len(view.proposal_of.keys() - view.baselines.keys()),
     commit=machine.commit(),
     note=note,
   )

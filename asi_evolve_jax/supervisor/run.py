@@ -103,8 +103,7 @@ def open_or_create(settings: RunSettings) -> OpenRun:
   )
   begun = _begun(records)
   if begun is None:
-    if settings.seed_from.records:
-      seeding.imports(settings, track)  # says now what is wrong with it
+    seeding.imports(settings, track)  # says now what is wrong with it
     record = Run(
       name=settings.name,
       track=settings.track,

@@ -71,3 +71,48 @@ def test_what_cannot_seed_is_refused_with_the_reason(other, tmp_path):
   )
   with pytest.raises(SettingsError, match="a run of toy, this one is of"):
     imports(wrong, loop.track)
+
+
+def _bring(folder, *sources):
+  """A run into which a person brings the `sources`."""
+  folder.mkdir(exist_ok=True)
+  files = []
+  for number, source in enumerate(sources):
+    file = folder / f"my_idea_{number}.py"
+    file.write_text(source)
+    files.append(str(file))
+  return Loop(folder, seed_from=SeedSettings(programs=tuple(files)))
+
+
+def test_files_of_a_person_come_in_once_and_are_measured(tmp_path):
+  source = '{"score": 0.25}\n'
+  loop = _bring(tmp_path, source, source)
+  loop.steps(8)
+  loop.restart()
+  loop.steps(2)
+  (mine,) = [p for p in loop.view.proposals.values() if p.operator == IMPORT]
+  assert (mine.author, mine.name, mine.round) == ("person", "my-idea-0", 0)
+  file = tmp_path / "my_idea_0.py"
+  assert mine.motivation == f"From the file {file}."
+  assert mine.origin == {"file": str(file)}
+  (result, *_) = loop.view.results_of[mine.program]
+  assert (result.status, result.rung) == ("ok", "quick")
+  # What a file says of itself is its motivation.
+  file.write_text('"""Half of two."""\n')
+  ((_, proposal), *_) = imports(loop.settings, loop.track)
+  assert proposal.motivation == "Half of two."
+
+
+def test_a_file_that_cannot_come_in_is_named(tmp_path):
+  broken = _bring(tmp_path / "a", "def f(:\n")
+  with pytest.raises(SettingsError, match=r"my_idea_0\.py, which is no Python"):
+    imports(broken.settings, broken.track)
+  gone = dataclasses.replace(
+    broken.settings, seed_from=SeedSettings(programs=("nowhere.py",))
+  )
+  with pytest.raises(SettingsError, match=r"cannot be read: .*No such file"):
+    imports(gone, broken.track)
+  baseline = broken.track.baselines()[0]
+  known = _bring(tmp_path / "b", baseline.source)
+  with pytest.raises(SettingsError, match=f"the baseline {baseline.name}"):
+    imports(known.settings, known.track)
