@@ -189,9 +189,16 @@ class Embeddings:
     self._embed = embed
     self._vectors = vectors
     self._least = least
-    self._matrix = np.zeros((0, 1))
+    self._matrix: NDArray[np.floating] = np.zeros((0, 1))
 
   def build(self, documents: Sequence[str]) -> None:
+    self._matrix = self.of(documents)
+
+  def of(self, documents: Sequence[str]) -> NDArray[np.floating]:
+    """Returns a kept unit vector a document [documents, dimensions].
+
+    Zeros stand for those that the model gave none for.
+    """
     keys = [self._key(document) for document in documents]
     found = {key: self._vectors.get(key) for key in keys}
     new = {
@@ -208,7 +215,7 @@ class Embeddings:
         self._vectors[key] = found[key] = vector
     size = max((len(v) for v in found.values() if v is not None), default=0)
     rows = (found[key] for key in keys)
-    self._matrix = _unit(
+    return _unit(
       np.array([np.zeros(size) if row is None else row for row in rows])
     )
 

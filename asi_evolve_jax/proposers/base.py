@@ -7,6 +7,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from asi_evolve_jax.llm.port import Credit
 from asi_evolve_jax.programs.genome import Gene, Genome, Space
 from asi_evolve_jax.settings import ResearcherSettings
@@ -116,6 +119,9 @@ class Failure:
   why: str
 
 
+Vectors = Callable[[Sequence[str]], NDArray[np.floating]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Briefing:
   """What a proposer that reads gets beside the rest of a Context.
@@ -128,6 +134,8 @@ class Briefing:
     references: Programs to look at.
     failures: near the parent, the latest first.
     archive: returns all that was ever proposed, for the novelty check.
+    vectors: of texts, unit rows [texts, dimensions], zeros where there is
+      none; None: the run has no embedding model.
   """
 
   about: str
@@ -137,6 +145,7 @@ class Briefing:
   references: tuple[Story, ...]
   failures: tuple[Failure, ...]
   archive: Callable[[], Sequence[Story]]
+  vectors: Vectors | None = None
 
 
 @dataclasses.dataclass(frozen=True)

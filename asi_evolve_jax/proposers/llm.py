@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -121,10 +122,18 @@ class LanguageModel:
         "propose something else"
       )
     archive = _briefing(context).archive()
-    nearest = self._novelty.nearest(written.source, written.motivation, archive)
+    vectors = _briefing(context).vectors
+    new = written.source, written.motivation
+    nearest = self._novelty.nearest(*new, archive)
     grey, same = context.settings.novelty
     if nearest is None or nearest.likeness < grey:
-      return ""
+      if vectors is None:
+        return ""
+      # The same in other words, perhaps: for the judge to tell.
+      nearest = self._novelty.told_again(*new, archive, vectors, grey)
+      if nearest is None:
+        return ""
+      same = math.inf
     story = nearest.story
     if nearest.likeness >= same:
       return (

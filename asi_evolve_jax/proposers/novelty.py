@@ -5,6 +5,10 @@ layout, as hashed runs of three and fewer tokens, weighted by how rare they are
 in the archive (TF-IDF), by cosine. A child is like its parent in source by
 nature, and two ideas can be told in the same words; only what is like an
 earlier Program in both has been done. So likeness is the smaller of the two.
+
+Words miss an idea that is told again in other words. Where the run has an
+embedding model, its vectors of the motivations find those; what they find is
+for a judge, since vectors place all talk of one subject close together.
 """
 
 from __future__ import annotations
@@ -20,11 +24,15 @@ import numpy as np
 import scipy.sparse
 
 from asi_evolve_jax.programs.source import normalise
-from asi_evolve_jax.proposers.base import Story
+from asi_evolve_jax.proposers.base import Story, Vectors
 
 _WIDTH = 1 << 16  # of the hash: a few collisions among thousands of runs
 _TOKEN = re.compile(r"[A-Za-z_]\w*|\d+(?:\.\d+)?|[^\w\s]")
 _RUN = 3
+# Two motivations are close if fewer pairs of the archive than this are
+# closer. A share, as models differ in what cosine is usual; of enough pairs.
+_CLOSER = 0.05
+_LEAST_STORIES = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,22 +56,59 @@ class Novelty:
     """Returns what is most like a new Program; None: there is nothing yet."""
     if not archive:
       return None
-    with self._lock:
-      for story in archive:
-        if story.program not in self._counts:
-          self._counts[story.program] = _count(story.source, story.motivation)
-      known = [self._counts[story.program] for story in archive]
-    new = _count(source, motivation)
+    known = self._known(archive)
     likeness = np.minimum(
-      _cosines([sources for sources, _ in known], new[0]),
-      _cosines([words for _, words in known], new[1]),
+      _cosines([sources for sources, _ in known], _runs(normalise(source))),
+      _cosines([words for _, words in known], _runs(motivation.lower())),
     )
     best = int(np.argmax(likeness))
     return Nearest(archive[best], float(likeness[best]))
 
+  def told_again(
+    self,
+    source: str,
+    motivation: str,
+    archive: Sequence[Story],
+    vectors: Vectors,
+    least: float,
+  ) -> Nearest | None:
+    """Returns whose idea this may be in other words; None: nobody's.
 
-def _count(source: str, motivation: str) -> tuple[Counter[int], Counter[int]]:
-  return _runs(normalise(source)), _runs(motivation.lower())
+    Args:
+      source, motivation: of the new Program.
+      archive: as for `nearest`.
+      vectors: of motivations.
+      least: likeness of the sources, by which the answer is the first.
+    """
+    if len(archive) < _LEAST_STORIES:
+      return None
+    known = [sources for sources, _ in self._known(archive)]
+    likeness = _cosines(known, _runs(normalise(source)))
+    if likeness.max() < least:
+      return None  # vectors may cost money
+    new, *old = vectors([motivation, *(story.motivation for story in archive)])
+    placed = np.array(old)
+    pairs = (placed @ placed.T)[np.triu_indices(len(old), 1)]
+    usual = np.quantile(pairs, 1 - _CLOSER)
+    # Without a vector there is no word on it.
+    close = (placed @ new >= usual) & placed.any(axis=1) & new.any()
+    likeness = np.where(close, likeness, -1.0)
+    best = int(np.argmax(likeness))
+    if likeness[best] < least:
+      return None
+    return Nearest(archive[best], float(likeness[best]))
+
+  def _known(
+    self, archive: Sequence[Story]
+  ) -> list[tuple[Counter[int], Counter[int]]]:
+    with self._lock:
+      for story in archive:
+        if story.program not in self._counts:
+          self._counts[story.program] = (
+            _runs(normalise(story.source)),
+            _runs(story.motivation.lower()),
+          )
+      return [self._counts[story.program] for story in archive]
 
 
 def _runs(text: str) -> Counter[int]:

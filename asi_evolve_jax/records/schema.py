@@ -187,6 +187,8 @@ class Result(Record):
   metrics: tuple[dict[str, float], ...] = ()
   gate: str = ""  # the gate that rejected
   error: str = ""  # last useful lines; what to change
+  # The end of what each stage printed, by its name; a candidate's own words.
+  printed: dict[str, str] = dataclasses.field(default_factory=dict)
   artifact: str = ""
   copied_from: str = ""  # task whose equal Artifact was measured already
   report: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from asi_evolve_jax.evaluation.limits import last_useful_lines
 from asi_evolve_jax.evaluation.stages import Stage, StageRequest
 from asi_evolve_jax.evaluation.workers import Job, Outcome
 from asi_evolve_jax.records import Lease
@@ -55,6 +56,7 @@ class Attempt:
     cost: of all stages so far.
     cpu_seconds: of each stage so far, by name, as measured from outside.
     curves: by name.
+    printed: by each stage that printed anything, by name: its last lines.
   """
 
   task: Task
@@ -76,6 +78,7 @@ class Attempt:
   cost: dict[str, float] = dataclasses.field(default_factory=dict)
   cpu_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
   curves: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  printed: dict[str, str] = dataclasses.field(default_factory=dict)
 
   @property
   def measurement(self) -> str:
@@ -137,6 +140,8 @@ class Attempt:
     """
     stage = self.stages[self.index]
     self.job = None
+    if printed := last_useful_lines(outcome.log):
+      self.printed[stage.name] = printed
     cost = self.cost
     for name, value in outcome.reply.cost.items():
       told = stage.trusted or name not in _COUNTED
@@ -180,6 +185,7 @@ class Attempt:
       attempt=task.attempt,
       status=status,
       error=error,
+      printed=dict(self.printed),
       artifact=self.artifact,
       report=recordable(self.report),
       cost=dict(self.cost),

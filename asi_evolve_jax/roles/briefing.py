@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from asi_evolve_jax.proposers.base import Briefing, Failure, Story
+from asi_evolve_jax.proposers.base import Briefing, Failure, Story, Vectors
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import OK, UNSEEN, Result
 from asi_evolve_jax.tracks.base import MINIMIZE, Track
@@ -19,6 +19,7 @@ def make(
   about: str,
   parent: str,
   references: Sequence[str],
+  vectors: Vectors | None = None,
 ) -> Briefing:
   """Returns the Briefing for an edit of `parent`.
 
@@ -33,6 +34,7 @@ def make(
     references=tuple(_story(view, track, program) for program in references),
     failures=_failures(view, track, parent),
     archive=lambda: [_outline(view, program) for program in view.proposal_of],
+    vectors=vectors,
   )
 
 

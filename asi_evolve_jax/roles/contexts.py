@@ -11,6 +11,7 @@ from asi_evolve_jax.proposers.base import (
   Guidance,
   Knowledge,
   Known,
+  Vectors,
 )
 from asi_evolve_jax.records import View
 from asi_evolve_jax.records.schema import Analysis, Insight, Record
@@ -33,11 +34,21 @@ class Contexts:
     settings: RunSettings,
     track: Track,
     index: Index,
+    vectors: Vectors | None = None,
   ):
+    """
+    Args:
+      view: kept up to date by the Researcher.
+      settings: of the run.
+      track: of the run.
+      index: of the items.
+      vectors: of texts, for Briefings.
+    """
     self._view = view
     self._settings = settings
     self._track = track
     self._index = index
+    self._vectors = vectors
     # Later Analyses replace earlier figures of the same feature.
     self._effects: dict[str, tuple[float, float, float, int]] = {}
 
@@ -124,6 +135,7 @@ class Contexts:
         about,
         parent.program,
         [reference.program for reference in references],
+        self._vectors,
       )
       if reads
       else None,

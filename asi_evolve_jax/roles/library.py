@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asi_evolve_jax.programs.genome import feature
+from asi_evolve_jax.proposers.base import Vectors
 from asi_evolve_jax.records import Records
 from asi_evolve_jax.records.schema import FAILED, REJECTED, TIMEOUT
 from asi_evolve_jax.roles.embedding import Embedder
@@ -86,6 +90,21 @@ def make_index(
     Embeddings(embed.name, embed, _Kept(records)) if embed else HashedTfidf()
   )
   return Index(items, (Bm25(), dense))
+
+
+def vectors(records: Records, embed: Embedder) -> Vectors:
+  """Returns what gives vectors by `embed`, each kept once it is made.
+
+  Proposals are written side by side, and an Embedder answers one at a time.
+  """
+  kept = Embeddings(embed.name, embed, _Kept(records))
+  lock = threading.Lock()
+
+  def of(texts: Sequence[str]) -> NDArray[np.floating]:
+    with lock:
+      return kept.of(texts)
+
+  return of
 
 
 class _Kept:

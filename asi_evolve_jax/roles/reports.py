@@ -105,7 +105,10 @@ class Reporter:
         model=self._name,
       )
       completion = room.ask(
-        self._model.complete, prompt, evidence.pieces, after
+        self._model.complete,
+        prompt,
+        (*evidence.pieces, *evidence.printed),
+        after,
       )
       if completion.status not in (port.OK, port.CUT, port.INVALID):
         status, why = completion.status, completion.error

@@ -53,6 +53,15 @@ def test_measures_a_program_in_worker_processes(run):
   assert json.loads(run.records.get_bytes(artifact.blob))["score"] == 1.5
   assert not (run.folder / "scratch" / task.id).exists()
   assert (run.folder / "notes").read_text() == "trace\ncheck\ntrain\n"
+  assert result.printed == {}
+
+
+def test_what_a_stage_prints_is_in_the_result_as_its_last_lines(run):
+  said = "\n".join(f"line {i} of 40" for i in range(40))
+  task = run.propose(says=said)
+  run.settle(run.engineer(promote=0.1))
+  (stage,) = run.result(task).printed.items()
+  assert stage == ("trace", said[said.index("line 28") :])
 
 
 @pytest.mark.parametrize(

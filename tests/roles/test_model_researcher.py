@@ -4,7 +4,9 @@ import dataclasses
 import json
 import pathlib
 import sys
+import zlib
 
+import numpy as np
 import pytest
 
 from asi_evolve_jax.evaluation.budget import Budget
@@ -12,6 +14,7 @@ from asi_evolve_jax.evaluation.limits import worker_environment
 from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.proposers import registry
 from asi_evolve_jax.records.schema import REPAIR, Call
+from asi_evolve_jax.roles import researcher
 from asi_evolve_jax.roles.credit import credits
 from asi_evolve_jax.roles.loop import setup_logging
 from asi_evolve_jax.settings import BudgetSettings, ModelSettings
@@ -420,3 +423,45 @@ def test_who_proposes_is_said_in_a_line(tmp_path, monkeypatch):
     _run(loop, 1)
   assert loop.candidates()[0].author == "symbolic"
   assert not server.requests
+
+
+class _Placed:
+  """An Embedder that sees one idea in whatever speaks of memory."""
+
+  name = "placed"
+
+  def __call__(self, texts):
+    rows = np.zeros((len(texts), 9), np.float32)
+    for row, text in zip(rows, texts, strict=True):
+      alike = "remember" in text or "memory" in text
+      row[0 if alike else 1 + zlib.crc32(text.encode()) % 8] = 1
+    return rows
+
+  def close(self):
+    pass
+
+
+def test_an_idea_told_again_in_other_words_goes_to_the_judge(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(researcher, "make_embedder", lambda *_: _Placed())
+  others = [
+    _whole({"score": 2.0, f"knob{n}": n}, f"{letter}{letter} alone")
+    for n, letter in enumerate("abcdef")
+  ]
+  first = {"score": 2.0, "width": 2, "steps": 10}
+  told = "Facts from far back stay in memory."
+  script = [
+    *others,
+    _whole(first, "It can remember more."),
+    _whole({**first, "steps": 11}, told),
+    reply(json.dumps({"new": False, "why": "The same wish for more room."})),
+    _whole({"score": 1.0, "depth": 4}, "gg alone"),
+    error(500, "stop"),
+  ]
+  with GeminiServer(*script) as server:
+    loop = _loop(tmp_path, server)
+    _run(loop, 8)
+  assert "It can remember more." in server.text(8)  # to the judge, as the old
+  assert "The same wish for more room." in server.text(9)
+  assert told not in {p.motivation for p in loop.candidates()}

@@ -39,6 +39,8 @@ def trace(request):
   what = json.loads(request.source)
   assert request.cache == ""
   _note(what, "trace")
+  if "says" in what:
+    print(what["says"])
   if what.get("reject"):
     return StageReply(
       status="rejected", gate="causality", error="It reads the future."
