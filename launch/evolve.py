@@ -17,6 +17,7 @@ from asi_evolve_jax.settings import SettingsError
 from asi_evolve_jax.supervisor.processes import EXIT_FAILED, EXIT_USAGE
 from asi_evolve_jax.supervisor.run import open_or_create, settings_from
 from asi_evolve_jax.supervisor.supervisor import Supervisor
+from launch import _config
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "A config file, e.g. configs/quickstart.py:smoke."
@@ -46,4 +47,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, flags_parser=_config.parser("evolve"))
