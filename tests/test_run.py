@@ -82,6 +82,9 @@ def _complete(run_dir):
   """Asserts a finished run in which every Task was done exactly once."""
   view = _view(run_dir)
   assert "finished" in view.milestones
+  ended = view.milestones["search-ended"].detail["reason"]
+  errors = {r.error for r in view.results.values() if r.error}
+  assert ended == "rounds: 6 of 6", (ended, errors)
   assert view.rounds() == 6
   assert not view.pending()
   assert set(view.results) == set(view.tasks)
