@@ -21,7 +21,10 @@ PALLAS_TPU = "pallas_tpu"
 PALLAS_GPU = "pallas_gpu"
 IMPLEMENTATIONS = (XLA, PALLAS_TPU, PALLAS_GPU, REFERENCE)
 
-_XLA_CHUNK = 16  # the fastest on CPU, by `launch.bench kernels`
+# Tokens a chunk of the XLA form. 16 is the fastest on CPU, by `launch.bench
+# kernels`; matrix units want longer rows, so it is 64, the rows of a warp
+# group's product, elsewhere, where nobody has timed it yet.
+_XLA_CHUNKS = {"cpu": 16, "gpu": 64, "tpu": 64}
 _BACKWARD = 2.5  # cost of a backward pass, in forward passes
 
 
@@ -112,8 +115,9 @@ def recurrence(
       its own, packed into the row. The initial state belongs to the first
       and the final state to the last.
     scale: factor of the output; None is K ** -0.5.
-    chunk_size: tokens a chunk, a power of two; None is what suits the form.
-      Longer than the sequence counts as the sequence.
+    chunk_size: tokens a chunk, a power of two; None is what suits the form,
+      and the XLA form on the target. Longer than the sequence counts as the
+      sequence.
     block_heads: heads that one program of a TPU kernel computes side by side,
       at least 1; None is what suits it. As many as TPUs take: the most that
       divide the heads and fill whole tiles, or the fewest beyond. Programs of
@@ -176,7 +180,7 @@ def recurrence(
   if chosen == REFERENCE:
     return operator.reference(*args, g, state, segments, scale)
   if chosen == XLA:
-    chunk = _XLA_CHUNK if chunk_size is None else chunk_size
+    chunk = _XLA_CHUNKS[target] if chunk_size is None else chunk_size
     products = XlaProducts(sub_chunk, looks)
     return operator.xla(*args, g, state, segments, scale, chunk, products, name)
   if dtype != jnp.float32:
@@ -306,13 +310,13 @@ def _tpu_plan(
 ) -> pallas_tpu.Plan:
   _, time, heads, _ = tokens[0].shape
   dims = sorted({x.shape[-1] for x in tokens if x.ndim == 4})
+  low = all(x.dtype == jnp.bfloat16 for x in tokens if x.ndim == 4)
   if chunk_size is None:
     chunk_size = pallas_tpu.default_chunk(dims)
   chunk = max(pallas_tpu.SMALLEST_CHUNK, chunks.fit_chunk(chunk_size, time))
   heads = pallas_tpu.padded_heads(heads, dims)
   if block_heads is None:
     block_heads = pallas_tpu.default_group(heads, dims)
-  low = all(x.dtype == jnp.bfloat16 for x in tokens if x.ndim == 4)
   return pallas_tpu.Plan(
     heads=heads,
     chunk=chunk,

@@ -196,6 +196,19 @@ def test_scale_defaults_to_the_inverse_root_of_the_key_dim():
   np.testing.assert_allclose(out, unscaled / np.sqrt(8), atol=FLOAT32)
 
 
+@pytest.mark.parametrize(
+  ("target", "chunk"), [("cpu", 16), ("gpu", 64), ("tpu", 64)]
+)
+def test_the_xla_form_cuts_chunks_that_suit_the_target(target, chunk):
+  args = single(draw("linear_attention", 8, time=128))
+
+  def forward(args):
+    return run("linear_attention", args, "xla", target=target)
+
+  (scan,) = equations(jax.make_jaxpr(forward)(args).jaxpr, "scan")
+  assert scan.params["length"] == 128 // chunk
+
+
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_arguments_that_do_not_fit_are_refused(operator):
   args = single(draw(operator, 9))
