@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +50,9 @@ class Case:
       one form each, and takes it for a name.
     batch, time, heads, key_dim, value_dim: of the whole arrays.
     dtype: of the tokens.
+    packed: whether rows hold several sequences, so segment ids are given.
+    states: whether a first state is given, which gets a gradient, and the last
+      one enters the loss.
     chunk_size, block_heads, min_log_decay: as in the operators; None is their
       default.
   """
@@ -65,6 +69,8 @@ class Case:
   key_dim: int = 128
   value_dim: int = 128
   dtype: str = "bfloat16"
+  packed: bool = False
+  states: bool = False
   chunk_size: int | None = None
   block_heads: int | None = None
   min_log_decay: float = DECAY_FLOOR
@@ -103,53 +109,73 @@ def compile_case(compiler: Compiler, case: Case) -> Compiled:
     "scalar": [struct(1, jnp.float32)],
     "vector": [struct(case.key_dim, jnp.float32)],
   }
-  args = [*(kinds[d] for d in dims), *decays[case.decay]]
-  if case.implementation in peers.PEERS:
-    inner = peers.load(case.implementation, case.operator, case.decay)
-  elif case.operator in _ATTENTION:
-    inner = function
-  else:
-    inner = _own(function, case)
+  tokens = (*(kinds[d] for d in dims), *decays[case.decay])
+  segments = state = None
+  if case.packed:
+    segments = jax.ShapeDtypeStruct(
+      (case.batch, case.time),
+      jnp.int32,
+      sharding=NamedSharding(mesh, P("batch", "time")),
+    )
+  whole = P("batch", "heads")  # every shard of time has the same
+  if case.states:
+    state = jax.ShapeDtypeStruct(
+      (case.batch, case.heads, case.key_dim, case.value_dim),
+      jnp.float32,
+      sharding=NamedSharding(mesh, whole),
+    )
+  inner = _form(function, case)
   heads = case.heads // case.mesh[1]
   per_head = [d == "h" for d in dims] + [case.decay == "scalar"]
 
-  def run(*args: jax.Array) -> jax.Array:
-    split = [
+  def run(tokens: tuple[jax.Array, ...], state: Any, segments: Any) -> Any:
+    parts = [
       x if one else x.reshape(*x.shape[:2], heads, -1)
-      for x, one in zip(args, per_head, strict=False)
+      for x, one in zip(tokens, per_head, strict=False)
     ]
-    out = inner(*split)
-    return out.reshape(*out.shape[:2], -1)
+    out, last = inner(*parts, initial_state=state, segment_ids=segments)
+    return out.reshape(*out.shape[:2], -1), last if case.states else None
 
   if size > 1:
     run = jax.shard_map(
       run,
       mesh=mesh,
-      in_specs=(split,) * len(args),
-      out_specs=split,
+      in_specs=(split, whole, P("batch", "time")),
+      out_specs=(split, whole),
       check_vma=False,
     )
 
-  def loss(*args: jax.Array) -> jax.Array:
-    return jnp.sum(run(*args).astype(jnp.float32) ** 2)
+  def loss(*args: Any) -> jax.Array:
+    results = jax.tree.leaves(run(*args))
+    return sum(jnp.sum(x.astype(jnp.float32) ** 2) for x in results)
 
-  gradient = jax.value_and_grad(loss, tuple(range(len(args))))
+  gradient = jax.value_and_grad(loss, (0, 1))
   with peers.on_a_tpu():
-    return compiler.compile(gradient, *args)
+    return compiler.compile(gradient, tokens, state, segments)
 
 
-def _own(function: Any, case: Case) -> Any:
+def _form(function: Any, case: Case) -> Callable[..., tuple[Any, Any]]:
+  """Returns what computes (out, last state or None) for the case."""
+  if case.implementation in peers.PEERS:
+    function = peers.load(case.implementation, case.operator, case.decay)
+  elif case.operator not in _ATTENTION:
+    return _own(function, case)
+  if case.packed or case.states:
+    raise ValueError(
+      f"{case.implementation} of {case.operator} takes no segment ids and no "
+      "state here: leave packed and states out."
+    )
+  return lambda *tokens, **_: (function(*tokens), None)
+
+
+def _own(function: Any, case: Case) -> Callable[..., tuple[Any, Any]]:
   if case.time_shards > 1:
     function = over_shards(function, "time")
-
-  def run(*args: jax.Array) -> jax.Array:
-    return function(
-      *args,
-      chunk_size=case.chunk_size,
-      block_heads=case.block_heads,
-      min_log_decay=case.min_log_decay,
-      implementation=case.implementation,
-      target="tpu",
-    )[0]
-
-  return run
+  return functools.partial(
+    function,
+    chunk_size=case.chunk_size,
+    block_heads=case.block_heads,
+    min_log_decay=case.min_log_decay,
+    implementation=case.implementation,
+    target="tpu",
+  )

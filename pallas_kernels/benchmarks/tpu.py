@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import json
 import math
 import subprocess
@@ -9,7 +11,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pallas_kernels.ahead_of_time.__main__ import NOT_CHECKED
 from pallas_kernels.ahead_of_time.peers import PEERS
 from pallas_kernels.benchmarks.mixers import KDA_DECAY, RWKV7_DECAY
 
@@ -23,8 +24,9 @@ def _mixer(operator: str, decay: str, **options: Any) -> dict[str, Any]:
 
 _GLA = _mixer("linear_attention", "vector")
 _KDA = _mixer("gated_delta_rule", "vector")
-# Fields of ahead_of_time.cases.Case by the mixer that they make.
-MIXERS = {
+# Fields of ahead_of_time.cases.Case by the mixer that they make: one a
+# recurrence and decay, the same as mixers.MIXERS.
+_TIMED = {
   "linear attention": _mixer("linear_attention", "none"),
   "scalar decay (Mamba-2)": _mixer("linear_attention", "scalar"),
   "GLA": _GLA,
@@ -35,6 +37,17 @@ MIXERS = {
   "KDA, bounded decay": _KDA | {"min_log_decay": KDA_DECAY},
   "RWKV-7": _mixer("dplr_delta_rule", "vector", min_log_decay=RWKV7_DECAY),
 }
+MIXERS = _TIMED | {
+  # What they read is no multiple of what they write: GDN-2 erases and writes
+  # at gates a channel, Comba reads before the decay.
+  "GDN-2": _mixer("delta_rule", "vector"),
+  "Comba": _mixer("dplr_delta_rule", "scalar"),
+}
+# Whose rows hold several sequences too, with a state before and one after: one
+# an operator. The first alone in the small table.
+_PACKED = ("Gated DeltaNet", "scalar decay (Mamba-2)", "GDN-2", "RWKV-7")
+# Searched beyond the grid that all are: one an operator that models are of.
+_SEARCHED = ("linear attention", "Gated DeltaNet", "KDA")
 
 
 class NotCheckedError(RuntimeError):
@@ -47,6 +60,9 @@ def jobs(forms: Sequence[str], *, full: bool) -> Iterator[dict[str, Any]]:
   Args:
     forms: "pallas_tpu" and peers to compile at one chip's sizes.
     full: else one small shape a mixer, of our kernel for v5e.
+
+  Rows of _PACKED come last: they tell whether segment ids and both states
+  compile, and what they cost, on v5e.
   """
   for mixer, case in MIXERS.items():
     base = case | {"mixer": mixer}
@@ -70,6 +86,11 @@ def jobs(forms: Sequence[str], *, full: bool) -> Iterator[dict[str, Any]]:
     yield base | {"topology": _MESH_TOPOLOGIES[0], **sizes}
     for dim in (64, 256):
       yield base | {"key_dim": dim, "value_dim": dim}
+  if full and "pallas_tpu" not in forms:
+    return
+  for mixer in _PACKED if full else _PACKED[:1]:
+    packed = {"mixer": f"{mixer}, packed", "packed": True, "states": True}
+    yield MIXERS[mixer] | packed | ({} if full else {"time": 256, "heads": 1})
 
 
 def _has(form: str, case: Mapping[str, Any]) -> bool:
@@ -80,12 +101,31 @@ def _has(form: str, case: Mapping[str, Any]) -> bool:
 
 
 def search_jobs() -> Iterator[dict[str, Any]]:
-  """Yields the choices of chunk and heads a program that defaults rest on."""
-  for mixer, case in MIXERS.items():
-    for chunk in (64, 128):
-      for group in (1, 2, 4):
-        sizes = {"chunk_size": chunk, "block_heads": group}
-        yield case | sizes | {"mixer": mixer}
+  """Yields the choices of chunk and heads a program that defaults rest on.
+
+  Every mixer at dim 128; three of them at the other dims, and with enough heads
+  for eight a program and a chunk of 256.
+  """
+  for mixer in _TIMED:
+    yield from _choices(mixer, 128, 4, (64, 128), (1, 2, 4))
+  for mixer in _SEARCHED:
+    yield from _choices(mixer, 128, 8, (64, 128, 256), (4, 8))
+    # One head of 64 is half a tile: TPUs take two.
+    yield from _choices(mixer, 64, 4, (64, 128), (2, 4))
+    yield from _choices(mixer, 256, 4, (64, 128), (1, 2, 4))
+
+
+def _choices(
+  mixer: str,
+  dim: int,
+  heads: int,
+  sizes: Sequence[int],
+  groups: Sequence[int],
+) -> Iterator[dict[str, Any]]:
+  base = MIXERS[mixer] | {"mixer": mixer, "heads": heads}
+  base |= {"key_dim": dim, "value_dim": dim}
+  for size, group in itertools.product(sizes, groups):
+    yield base | {"chunk_size": size, "block_heads": group}
 
 
 def xla_jobs() -> Iterator[dict[str, Any]]:
@@ -93,10 +133,19 @@ def xla_jobs() -> Iterator[dict[str, Any]]:
 
   libtpu takes minutes for an XLA form of 2,048 tokens.
   """
-  for mixer, case in MIXERS.items():
+  for mixer, case in _TIMED.items():
     base = case | {"mixer": mixer, "time": 512}
     yield base | {"implementation": "pallas_tpu"}
     yield base | {"implementation": "xla", "chunk_size": 64}
+
+
+def require_libtpu() -> None:
+  """Raises NotCheckedError if this Python has no libtpu."""
+  if importlib.util.find_spec("libtpu") is None:
+    raise NotCheckedError(
+      "not checked: libtpu is not installed (pip install "
+      "'asi-evolve-jax[tpu-aot]' in an environment of its own)"
+    )
 
 
 def run(jobs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -105,6 +154,7 @@ def run(jobs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
   Raises:
     NotCheckedError: if libtpu is not installed.
   """
+  require_libtpu()
   command = [sys.executable, "-m", "pallas_kernels.ahead_of_time"]
   text = "".join(
     json.dumps({k: v for k, v in job.items() if k != "mixer"}) + "\n"
@@ -120,8 +170,6 @@ def run(jobs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for job, line in zip(jobs, process.stdout, strict=False):
       yield _row(job["mixer"], json.loads(line))
     code = process.wait()
-  if code == NOT_CHECKED:
-    raise NotCheckedError("not checked: libtpu is not installed")
   if code:
     raise RuntimeError(f"{' '.join(command)} ended with code {code}")
 
@@ -136,6 +184,7 @@ def _row(mixer: str, result: dict[str, Any]) -> dict[str, Any]:
     "mesh": "x".join(map(str, shape)),  # along batch, time and heads
     "form": case["implementation"],
     "time": case["time"],
+    "heads": case["heads"],
     "dim": case["key_dim"],
     "chunk": case["chunk_size"],
     "heads a program": case["block_heads"],

@@ -1,5 +1,6 @@
 """What the TPU compiler says of programs, and saying so where it is not."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -7,11 +8,14 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
 
+from pallas_kernels.ahead_of_time import cases
 from pallas_kernels.ahead_of_time.compiler import xla_cycles
-from pallas_kernels.benchmarks import tpu
+from pallas_kernels.benchmarks import mixers, tpu
 
+OWN = {"linear_attention", "delta_rule", "gated_delta_rule", "dplr_delta_rule"}
 # A loop of 5 trips inside one of 16, and one whose bound is not to be seen.
 HLO = """
 %cond.1 (arg: (s32[], f32[8])) -> pred[] {
@@ -56,8 +60,12 @@ def test_loop_bodies_count_as_often_as_they_run():
 
 def test_every_table_has_every_mixer():
   small = list(tpu.jobs(("pallas_tpu",), full=False))
-  assert len(small) == len(tpu.MIXERS)
+  assert {job["mixer"] for job in small} >= {*tpu.MIXERS}
   full = list(tpu.jobs(("pallas_tpu", "deltanet-tpu"), full=True))
+  assert {job["mixer"] for job in full} >= {*tpu.MIXERS}
+  assert {job["operator"] for job in small} == OWN
+  timed = [job["mixer"] for job in tpu.xla_jobs()]
+  assert set(timed) == {*mixers.MIXERS}
   peer = [job for job in full if job.get("implementation") == "deltanet-tpu"]
   assert {job["decay"] for job in peer} == {"scalar", "vector"}
   assert {job["topology"].split(":")[0] for job in peer} == {
@@ -65,6 +73,66 @@ def test_every_table_has_every_mixer():
     "v5p",
     "v6e",
   }
+
+
+def test_packed_rows_and_states_compile_with_every_operator():
+  for full, operators in ((False, {"gated_delta_rule"}), (True, OWN)):
+    jobs = list(tpu.jobs(("pallas_tpu",), full=full))
+    packed = [job for job in jobs if job.get("packed")]
+    assert {job["operator"] for job in packed} == operators
+    assert len(packed) == len(operators)
+    assert all(job["states"] for job in packed)
+    assert all("topology" not in job for job in packed)  # v5e
+  peer = tpu.jobs(("deltanet-tpu",), full=True)
+  assert not any(job.get("packed") for job in peer)
+
+
+def test_a_packed_case_reads_segments_and_both_states():
+  """What is handed to the compiler: traced here, compiled where libtpu is."""
+  case = cases.Case(
+    operator="gated_delta_rule",
+    decay="scalar",
+    time=64,
+    heads=2,
+    key_dim=8,
+    value_dim=4,
+    packed=True,
+    states=True,
+  )
+
+  class Traced:
+    def devices(self, topology):
+      return jax.devices()
+
+    def compile(self, function, *args):
+      return jax.eval_shape(function, *args), args
+
+  (value, (dtokens, dstate)), given = cases.compile_case(Traced(), case)
+  assert value.shape == ()
+  assert [x.shape for x in dtokens] == [x.shape for x in given[0]]
+  assert dstate.shape == (1, 2, 8, 4)
+  assert given[2].shape == (1, 64)
+  plain = dataclasses.replace(case, packed=False, states=False)
+  (_, (_, dstate)), given = cases.compile_case(Traced(), plain)
+  assert dstate is None
+  assert given[1:] == (None, None)
+  attention = cases.Case(operator="dense_attention", states=True)
+  with pytest.raises(ValueError, match="leave packed and states out"):
+    cases.compile_case(Traced(), attention)
+
+
+def test_the_search_has_every_dim_and_more_heads_a_program():
+  jobs = list(tpu.search_jobs())
+  assert len(jobs) < 120  # half a minute each
+  assert {job["key_dim"] for job in jobs} == {64, 128, 256}
+  assert {(job["chunk_size"], job["block_heads"]) for job in jobs} >= {
+    (256, 8),
+    (128, 8),
+    (256, 4),
+  }
+  assert all(job["block_heads"] <= job["heads"] for job in jobs)
+  named = [tuple(sorted(job.items())) for job in jobs]
+  assert len(set(named)) == len(named)
 
 
 def test_without_a_compiler_it_says_not_checked():
