@@ -5,7 +5,8 @@ made-up measurements) or samplers (on the search tree that ASI-Arch published).
 The exit code is 1 where one of our kernels fails: it does not compile for a
 TPU, or on a GPU it does not run or differs from the token recurrence. On a CPU
 kernels are timed in a process that keeps the memory it frees, as a trainer's
-does.
+does. It is 3 where kernels cannot be compiled for a TPU because libtpu is not
+here: nothing was checked.
 
 Every figure is written with the machine, the commit and the versions.
 """
@@ -82,6 +83,7 @@ _SEEDS = flags.DEFINE_integer(
 )
 
 COMMANDS = ("rounds", "start", "train", "kernels", "claims", "samplers")
+NOT_CHECKED = 3
 
 
 def main(argv: list[str]) -> int:
@@ -104,6 +106,15 @@ def main(argv: list[str]) -> int:
     "versions": machine.versions(),
     "figures": rows,
   }
+  on = _ON.value or ""
+  if argv[1] == "kernels" and on.startswith("tpu"):
+    from pallas_kernels.benchmarks import tpu
+
+    try:
+      tpu.require_libtpu()
+    except tpu.NotCheckedError as error:
+      print(error, file=sys.stderr)
+      return NOT_CHECKED
   for row in _measure(argv[1]):
     rows.append(row)
     # Some rows take minutes: who stops early keeps those that are there.
