@@ -231,7 +231,19 @@ class Client:
     )
     if answer.status != port.OK:
       return completion
-    return _structured(prompt, completion)
+    return self._structured(prompt, completion)
+
+  def _structured(self, prompt: Prompt, completion: Completion) -> Completion:
+    """Returns `completion` with its data, or INVALID."""
+    if prompt.schema is None:
+      return completion
+    try:
+      data = structured.parse(completion.text, prompt.schema)
+    except structured.StructureError as e:
+      why = self._redact(str(e))
+      return dataclasses.replace(completion, status=port.INVALID, error=why)
+    # What the text spelled with escapes stands in clear only now.
+    return dataclasses.replace(completion, data=self._redact.within(data))
 
   def _cost(
     self,
@@ -300,7 +312,7 @@ class Client:
         kept = Completion(
           port.OK, text=call.reply, model=model, usage=dict(call.usage)
         )
-        return _structured(prompt, kept), call_id
+        return self._structured(prompt, kept), call_id
     raise AssertionError(f"{prompt.about} was asked a thousand times")
 
   def _keep(
@@ -338,17 +350,6 @@ class Client:
       self._rests[model] = (time.monotonic() + pause, pause, why)
     left = "for good" if lasting else f"for {pause:.0f} s"
     log.warning("%s is left alone %s: %s", model, left, why)
-
-
-def _structured(prompt: Prompt, completion: Completion) -> Completion:
-  """Returns `completion` with its data, or INVALID."""
-  if prompt.schema is None:
-    return completion
-  try:
-    data = structured.parse(completion.text, prompt.schema)
-  except structured.StructureError as e:
-    return dataclasses.replace(completion, status=port.INVALID, error=str(e))
-  return dataclasses.replace(completion, data=data)
 
 
 def _sane(usage: Usage, settings: ModelSettings) -> Usage:
