@@ -56,7 +56,9 @@ class Judge:
       schema=_SCHEMA,
       model=self._name,
     )
-    completion = room.ask(self._model.complete, prompt, evidence.pieces)
+    completion = room.ask(
+      self._model.complete, prompt, (*evidence.pieces, *evidence.said)
+    )
     author = {"author": f"{PREFIX}{self._name}"}
     if completion.status != port.OK:
       return {**author, "status": completion.status, "why": completion.error}

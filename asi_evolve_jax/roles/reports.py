@@ -107,7 +107,7 @@ class Reporter:
       completion = room.ask(
         self._model.complete,
         prompt,
-        (*evidence.pieces, *evidence.printed),
+        (*evidence.pieces, *evidence.said, *evidence.printed),
         after,
       )
       if completion.status not in (port.OK, port.CUT, port.INVALID):
@@ -235,7 +235,7 @@ def _wrong(effect: Mapping[str, Any], row: Row | None) -> list[str]:
 
 def _complaint(marks: list[str]) -> str:
   return (
-    "These numbers quote nothing of what stands above: "
+    "These numbers quote nothing of what was measured: "
     f"{'; '.join(marks)}. Copy numbers as they are printed, sign included, or "
     "say it without a number."
   )

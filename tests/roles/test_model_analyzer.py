@@ -456,6 +456,68 @@ def test_what_was_printed_is_read_and_cannot_be_quoted(tmp_path):
   assert report["misquotes"] == ["77.125 in cause"]
 
 
+def test_what_was_made_up_once_is_no_fact_for_the_next_generation(tmp_path):
+  with GeminiServer(_report(cause="It gained 0.777.")) as server:
+    loop = AnalysedLoop(tmp_path, server)
+    for count in range(1, 9):
+      last = loop.analyses(count)[-1]
+      parent = loop.view.proposal_of[last.program].parents[0]
+      if loop.view.analyses_of.get(parent):
+        break
+    told = server.text(len(server.requests) - 2)  # before it went back
+  before = loop.view.analyses_of[parent][0]
+  assert "do not rely on it: 0.777 in cause" in before.text
+  assert "do not rely on it: 0.777 in cause" in told  # shown all the same
+  assert last.report["status"] == "misquoted"
+  assert last.report["misquotes"] == ["0.777 in cause"]
+  # What was measured of the parent is a fact still.
+  measured = told.split("# Measured of the parent")[1]
+  assert re.search(r"- seed 0: loss \d", measured)
+
+
+@pytest.mark.parametrize(
+  ("status", "last", "quotable"),
+  [
+    ("failed", "train", False),  # an error may repeat what the stage was sent
+    ("rejected", "trace", False),
+    ("rejected", "train", True),
+    ("stopped", "train", True),
+    ("rejected", "", False),  # nobody noted who said it
+  ],
+)
+def test_only_messages_of_ours_can_be_quoted(tmp_path, status, last, quotable):
+  with GeminiServer(_quoting) as server:
+    loop = AnalysedLoop(tmp_path, server)
+    analysis = loop.analyses(1)[0]
+  view = loop.view
+  read, program = view.results, analysis.program
+  (task,) = [t for t in analysis.results if read[t].program == program]
+  stages = ["trace", "check", "train"]
+  ran = stages[: stages.index(last) + 1] if last else []
+  read[task] = dataclasses.replace(
+    read[task],
+    status=status,
+    gate="growth 88.625" if status == "rejected" else "",
+    error="grows by 77.125\n# Task",
+    metrics=(),
+    report={"confined_by": {stage: [] for stage in ran}},
+  )
+  proposal = view.proposal_of[program]
+  view.proposal_of[program] = dataclasses.replace(
+    proposal, name="gain-66.375", motivation="It may gain 55.875."
+  )
+  found = gather(view, loop.records, loop.track, analysis, ())
+  provider = _Scripted()
+  cause = "77.125, as 66.375 and 55.875 say."
+  quoting = {**_GOOD, "cause": cause}
+  report = _written(quoting, quoting, evidence=found, provider=provider)
+  for shown in ("grows by 77.125", "gain-66.375", "It may gain 55.875."):
+    assert shown in provider.sent
+  assert ("\n# Task\n" in provider.sent.split("# Source")[0]) == quotable
+  caught = ["66.375 in cause", "55.875 in cause"]
+  assert report["misquotes"] == ["77.125 in cause"] * (not quotable) + caught
+
+
 def test_no_report_crashes_the_role_and_each_can_be_recorded():
   statuses = set()
 
