@@ -92,11 +92,13 @@ MIXERS = {
   "GLA, bounded decay": _mixer(
     _additive, ("G",), linear_cost.forward_cost, KDA_DECAY
   ),
-  "DeltaNet": _mixer(_delta, ("beta",), delta_cost.forward_cost),
-  "Gated DeltaNet": _mixer(_delta, ("beta", "g"), delta_cost.forward_cost),
-  "KDA": _mixer(_delta, ("beta", "G"), delta_cost.forward_cost),
+  "DeltaNet": _mixer(_delta, ("beta",), delta_cost.gated_forward_cost),
+  "Gated DeltaNet": _mixer(
+    _delta, ("beta", "g"), delta_cost.gated_forward_cost
+  ),
+  "KDA": _mixer(_delta, ("beta", "G"), delta_cost.gated_forward_cost),
   "KDA, bounded decay": _mixer(
-    _delta, ("beta", "G"), delta_cost.forward_cost, KDA_DECAY
+    _delta, ("beta", "G"), delta_cost.gated_forward_cost, KDA_DECAY
   ),
   "RWKV-7": _mixer(_rwkv7, ("beta", "G"), dplr_cost.forward_cost, RWKV7_DECAY),
 }

@@ -40,7 +40,7 @@ GATED = dispatch.Operator(
   _by_scaling(reference.step),
   _by_scaling(xla.delta_rule),
   gated_chunk,
-  cost.forward_cost,
+  cost.gated_forward_cost,
 )
 
 

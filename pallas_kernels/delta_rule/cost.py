@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pallas_kernels.shared import chunks, decay
 from pallas_kernels.shared.cost import (
   CHUNKED,
@@ -33,7 +35,7 @@ def forward_cost(
     decay_kind: "none", "scalar" or "vector".
     chunk_size, sub_chunk: as in the operator.
     convention: "chunked" or "recurrent".
-    itemsize: bytes an entry of the arguments and the output has.
+    itemsize: bytes an entry of q, k, v, p and the output has.
 
   Raises:
     ValueError: if a name is unknown.
@@ -42,7 +44,7 @@ def forward_cost(
   entries = decay_entries(decay_kind, key_dim)
   tokens = batch * time * heads
   state = key_dim * value_dim
-  moved = tokens * itemsize * (3 * key_dim + 2 * value_dim + entries)
+  moved = tokens * (itemsize * (3 * key_dim + 2 * value_dim) + 4 * entries)
   moved += 2 * 4 * batch * heads * state
   if convention == RECURRENT:
     # The read by p, the write and the read by q, and the decay.
@@ -58,3 +60,29 @@ def forward_cost(
   passing = 3 * chunk * key_dim * value_dim
   number = batch * heads * -(-time // chunk)
   return Cost(2 * number * (inside + passing), moved)
+
+
+def gated_forward_cost(
+  batch: int,
+  time: int,
+  heads: int,
+  key_dim: int,
+  value_dim: int,
+  *,
+  itemsize: int = 4,
+  **options: Any,
+) -> Cost:
+  """Returns that of `gated_delta_rule`: a rate a head is read in place of p.
+
+  Args:
+    batch, time, heads, key_dim, value_dim, itemsize: as in `forward_cost`.
+    **options: its others.
+
+  Raises:
+    ValueError: if a name is unknown.
+  """
+  cost = forward_cost(
+    batch, time, heads, key_dim, value_dim, itemsize=itemsize, **options
+  )
+  spared = batch * time * heads * (itemsize * key_dim - 4)
+  return Cost(cost.flops, cost.bytes - spared)

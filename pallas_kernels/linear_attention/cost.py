@@ -33,7 +33,7 @@ def forward_cost(
     decay_kind: "none", "scalar" or "vector".
     chunk_size, sub_chunk: as in the operator.
     convention: "chunked" or "recurrent".
-    itemsize: bytes an entry of the arguments and the output has.
+    itemsize: bytes an entry of q, k, v and the output has.
 
   Raises:
     ValueError: if a name is unknown.
@@ -42,7 +42,7 @@ def forward_cost(
   entries = decay_entries(decay_kind, key_dim)
   tokens = batch * time * heads
   state = key_dim * value_dim
-  moved = tokens * itemsize * (2 * key_dim + 2 * value_dim + entries)
+  moved = tokens * (itemsize * (2 * key_dim + 2 * value_dim) + 4 * entries)
   moved += 2 * 4 * batch * heads * state
   if convention == RECURRENT:
     # The write and the read by q, and the decay.

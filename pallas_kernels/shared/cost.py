@@ -15,8 +15,9 @@ class Cost(NamedTuple):
     flops: a multiply-add counts 2. "chunked": the matrix products of the
       chunked form, padding included. "recurrent": those of the recurrence
       token by token, one multiplication for each decayed entry included.
-    bytes: every argument and result moved once, states in float32. What a form
-      writes in between is not counted, so this is the least.
+    bytes: every argument and result moved once; states, decays and rates in
+      float32, whatever the tokens have. What a form writes in between is not
+      counted, so this is the least.
   """
 
   flops: int

@@ -12,9 +12,10 @@ up outside.
 This is Pallas' Triton form. JAX deprecates it from 0.11 on, but it is in all
 versions this package takes; Mosaic GPU, its successor, still moves from one
 to the next and needs the hardware to get right what Triton decides by itself:
-layouts in registers, copies to shared memory and barriers. Triton cannot cut
-rows out of values, so those of the decay are loaded from where it lies, for
-which its running sum is taken outside too.
+layouts in registers, copies to shared memory and barriers. It drops a
+`cost_estimate`, so none is given. Triton cannot cut rows out of values, so
+those of the decay are loaded from where it lies, for which its running sum is
+taken outside too.
 
 No kernel here has run on a GPU. They are checked in the interpreter and lower
 for CUDA. Triton 3.9 and ptxas also compiled those of the delta rule for Hopper

@@ -1,11 +1,14 @@
 """Counted costs against the products that the operators really do."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
+from recurrences_kit import equations
 
 from pallas_kernels.delta_rule import cost as delta_cost
-from pallas_kernels.delta_rule import delta_rule
+from pallas_kernels.delta_rule import delta_rule, gated_delta_rule
 from pallas_kernels.dplr_delta_rule import cost as dplr_cost
 from pallas_kernels.dplr_delta_rule import dplr_delta_rule
 from pallas_kernels.linear_attention import cost as linear_cost
@@ -74,13 +77,36 @@ def test_recurrent_flops_and_bytes_of_one_head():
     **one, decay_kind="scalar", convention="recurrent", itemsize=2
   )
   assert cost.flops == 12 * (6 + 1)
-  assert cost.bytes == 2 * (3 * 4 + 2 * 3 + 1) + 2 * 4 * 12
+  assert cost.bytes == 2 * (3 * 4 + 2 * 3) + 4 * 1 + 2 * 4 * 12
   cost = linear_cost.forward_cost(**one, convention="recurrent")
   assert cost.flops == 12 * 4
   assert cost.bytes == 4 * (2 * 4 + 2 * 3) + 2 * 4 * 12
   cost = conv_cost.forward_cost(1, 2, 3, 4)
   assert cost.flops == 2 * 2 * 3 * 4
   assert cost.bytes == 4 * (2 * 6 + 12) + 2 * 4 * 9
+
+
+@pytest.mark.parametrize("decay", ["none", "scalar", "vector"])
+@pytest.mark.parametrize("operator", [*OPERATORS, "gated_delta_rule"])
+def test_bytes_are_those_of_what_the_kernel_reads_and_writes(operator, decay):
+  """Of the call itself: tokens in bfloat16, all else in float32."""
+  batch, time, heads, dim = 1, 32, 2, 16
+  token = jax.ShapeDtypeStruct((batch, time, heads, dim), jnp.bfloat16)
+  rate = jax.ShapeDtypeStruct(token.shape[:3], jnp.float32)
+  full = jax.ShapeDtypeStruct(token.shape, jnp.float32)
+  g = {"none": (), "scalar": (rate,), "vector": (full,)}[decay]
+  if operator == "gated_delta_rule":
+    function, tokens = gated_delta_rule, (token, token, token, rate)
+  else:
+    function, tokens = OPERATORS[operator][0], OPERATORS[operator][2]
+    tokens = tokens(token, token)
+  trace = jax.make_jaxpr(
+    functools.partial(function, chunk_size=16, implementation="pallas_tpu")
+  )
+  (call,) = equations(trace(*tokens, *g).jaxpr, "pallas_call")
+  arrays = [x.aval for x in (*call.invars, *call.outvars)]
+  moved = sum(x.size * x.dtype.itemsize for x in arrays)
+  assert call.params["cost_estimate"].bytes_accessed == moved
 
 
 def test_names_that_mean_nothing_are_refused():
