@@ -118,7 +118,7 @@ PUBLISHED: dict[str, Published] = {
     "HGRN2 (Qin et al. 2024, arXiv:2404.07904): the key is one minus the "
     "decay, whose floor rises with depth.",
   ),
-  "gdn_feedback": Published(
+  "comba": Published(
     {
       "update": "delta",
       "decay": "scalar",
@@ -126,13 +126,30 @@ PUBLISHED: dict[str, Published] = {
       "feature_map": "silu",
       "write_gate": "head",
       "erase": "feedback",
+      "erase_time": "before",
       "read": "corrected",
       "out_gate": "silu",
     },
-    "Gated DeltaNet with two parts of Comba (Hu et al. 2025, "
-    "arXiv:2506.02475): a feedback strength of its own and a corrected "
-    "read-out. Comba erases what the state held before it decayed, this what "
-    "is left after.",
+    "Comba (Hu et al. 2025, arXiv:2506.02475): Gated DeltaNet that erases what "
+    "the state held before it decayed, at a feedback strength of its own, and "
+    "corrects what is read.",
+  ),
+  "dplr": Published(
+    {
+      "update": "delta",
+      "decay": "vector",
+      "decay_param": "bounded",
+      "conv": 4,
+      "feature_map": "silu",
+      "erase": "channel",
+      "erase_time": "before",
+      "erase_key": "own",
+      "out_gate": "silu",
+    },
+    "The transition of RWKV-7 (Peng et al. 2025, arXiv:2503.14456), diagonal "
+    "plus rank one: a key of its own says what is erased, at a rate a channel, "
+    "before one decay a channel. The rest is this space's, as is the decay's "
+    "form.",
   ),
   "kda": Published(
     {

@@ -184,8 +184,12 @@ def _addresses(w: Writer, genome: Genes) -> None:
     w.helpers.add(genome["qk_norm"])
     w.comment("Normalised queries and keys.")
     w.add("q, k = normalise(q), normalise(k)")
+  if genome["erase_key"] == "own":
+    w.param("self.w_remove = weight(dim, heads * key_dim)")
+    w.comment("What is erased has a key of its own (RWKV-7, 2503.14456).")
+    w.add("remove = normalise(split(project(self.w_remove)))")
   if genome["rotation"] != "none":
-    _rotation(w, genome["rotation"] == "data")
+    _rotation(w, genome)
   if genome["qk_heads"] == "shared":
     w.add("""
       shape = (*x.shape[:2], self.heads, k.shape[-1])
@@ -193,7 +197,8 @@ def _addresses(w: Writer, genome: Genes) -> None:
       """)
 
 
-def _rotation(w: Writer, by_content: bool) -> None:
+def _rotation(w: Writer, genome: Genes) -> None:
+  by_content = genome["rotation"] == "data"
   w.helpers.add("rotate")
   frequencies = """
     half = k.shape[-1] // 2
@@ -223,6 +228,8 @@ def _rotation(w: Writer, by_content: bool) -> None:
       """)
     w.carry("place", "(1, 1)")
   w.add("q, k = rotate(q, angle), rotate(k, angle)")
+  if genome["erase_key"] == "own":
+    w.add("remove = rotate(remove, angle)")
 
 
 def _writing(w: Writer, genome: Genes) -> None:
@@ -246,12 +253,13 @@ def _writing(w: Writer, genome: Genes) -> None:
     w.add(f"written = ({value} * {factor}).astype(x.dtype)")
   if not delta:
     return
+  key = _erased_key(genome)
   if erase in ("head", "channel"):
     each = "head" if erase == "head" else "key channel (GDN-2, 2605.22791)"
     w.comment(f"Erase gate, one a {each}.")
     _gate(w, genome, "erase", "key_dim", erase, top)
     factor = "erase" if erase == "channel" else "erase[..., None]"
-    w.add(f"p = (k * {factor}).astype(x.dtype)")
+    w.add(f"p = ({key} * {factor}).astype(x.dtype)")
   elif erase == "feedback":
     w.param("self.feedback = nnx.Param(jnp.full((heads,), 2.0, jnp.float32))")
     w.comment(
@@ -260,16 +268,22 @@ def _writing(w: Writer, genome: Genes) -> None:
     share = "jax.nn.sigmoid(self.feedback[...])"
     if gate == "head":
       w.add(f"erase = write * {share}")
-      w.add("p = (k * erase[..., None]).astype(x.dtype)")
+      w.add(f"p = ({key} * erase[..., None]).astype(x.dtype)")
     else:
-      w.add(f"p = (k * {share}[:, None]).astype(x.dtype)")
+      w.add(f"p = ({key} * {share}[:, None]).astype(x.dtype)")
   elif gate == "head":
-    w.add("p = (k * write[..., None]).astype(x.dtype)")
+    w.add(f"p = ({key} * write[..., None]).astype(x.dtype)")
+
+
+def _erased_key(genome: Genes) -> str:
+  """Returns the variable along which the state is erased."""
+  return "remove" if genome["erase_key"] == "own" else "k"
 
 
 def scales_both(genome: Genes) -> bool:
   """Whether one rate a head scales what is written and what is erased."""
   same = genome["update"] == "delta" and genome["erase"] == "tied"
+  same = same and genome["erase_time"] == "after"
   return same and genome["write_gate"] == "head" and genome["read"] != "bonus"
 
 
@@ -316,7 +330,8 @@ def _memory(w: Writer, genome: Genes) -> None:
   plain = gate == "none" and genome["step_tie"] == "none"
   value = "v" if plain else "written"
   # With neither gate the state is overwritten outright.
-  back = "k" if gate == "none" and genome["erase"] == "tied" else "p"
+  key = _erased_key(genome)
+  back = key if gate == "none" and genome["erase"] == "tied" else "p"
   if genome["read"] == "corrected":
     w.param("self.correction = nnx.Param(jnp.full((heads, 1), 0.02))")
     w.comment(
@@ -330,6 +345,13 @@ def _memory(w: Writer, genome: Genes) -> None:
       f"Delta rule: S <- {decayed}S + write k (v - ({decayed}S)^T k)^T."
     )
     w.operate("o", "gated_delta_rule", f"q, k, v, write{last}", "memory")
+  elif genome["erase_time"] == "before":
+    w.comment(
+      "Delta rule that erases what the undecayed state holds: "
+      f"S <- a S - {key} (S^T {back})^T + k {value}^T."
+    )
+    arguments = f"q, k, {value}, {back}, -{key}{last}"
+    w.operate("o", "dplr_delta_rule", arguments, "memory")
   elif genome["update"] == "delta":
     w.comment(
       f"Delta rule: S <- {decayed}S + k ({value} - ({decayed}S)^T {back})^T."

@@ -1,8 +1,8 @@
 """The symbolic space of token mixers: what published ones differ in.
 
 Genes follow the order in which a mixer is read, apart from update and decay,
-which come first because others depend on them. There are about 4e12 distinct
-mixers. The last four are schedules: how the kernels compute them.
+which come first because others depend on them. There are more than 4e12
+distinct mixers. The last four are schedules: how the kernels compute them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,16 @@ def has_step(genome: Mapping[str, Any]) -> bool:
   """Whether the decay is that of a step of learned length, one a head."""
   scalar = genome["decay"] == "scalar" and genome["decay_param"] == "exp"
   return scalar and not is_delta(genome)
+
+
+def forgets(genome: Mapping[str, Any]) -> bool:
+  """Whether a corrected state decays, so that the two have an order."""
+  return is_delta(genome) and genome["decay"] != "none"
+
+
+def erases_first(genome: Mapping[str, Any]) -> bool:
+  """Whether what is erased is read before the state decays."""
+  return genome["erase_time"] == "before"
 
 
 def has_rate_gate(genome: Mapping[str, Any]) -> bool:
@@ -169,6 +179,21 @@ GENES = (
     "(Comba), its own a head, its own a key channel (GDN-2)",
   ),
   Gene(
+    "erase_time",
+    ("after", "before"),
+    "after",
+    active=forgets,
+    doc="whether what is erased is read after the decay or before it (Comba, "
+    "RWKV-7)",
+  ),
+  Gene(
+    "erase_key",
+    ("write", "own"),
+    "write",
+    active=erases_first,
+    doc="what is erased: the key that writes, or one of its own (RWKV-7)",
+  ),
+  Gene(
     "beta",
     ("unit", "negative"),
     "unit",
@@ -303,6 +328,8 @@ RULES: tuple[tuple[str, str, Condition, str], ...] = (
     lambda g: is_delta(g) and g["write_gate"] == "channel",
     "head",
   ),
+  # A rate of 2 on a state that then decays to nothing has an eigenvalue of -2.
+  ("beta", "negative", erases_first, "unit"),
 )
 
 
@@ -321,7 +348,7 @@ SUSPECTS: dict[str, tuple[str, ...]] = {
 
 
 class ArchitectureSpace(Space):
-  """Token mixers over `linear_attention`, `delta_rule` and `short_conv`.
+  """Token mixers over the recurrences of pallas_kernels and `short_conv`.
 
   Args:
     schedule: whether schedule genes are searched; see Space.

@@ -14,9 +14,10 @@ import pytest
 from decoding import decoded
 from flax import nnx
 
-from asi_evolve_jax.models.mixers import additive, delta
+from asi_evolve_jax.models.mixers import additive, delta, dplr, gates
 from asi_evolve_jax.tracks.architecture.published import PUBLISHED
 from asi_evolve_jax.tracks.architecture.space import ArchitectureSpace
+from pallas_kernels.dplr_delta_rule import dplr_delta_rule
 from pallas_kernels.short_conv import short_conv
 
 SPACE = ArchitectureSpace()
@@ -99,6 +100,29 @@ def kda(p, x, q, k, v):
   return deltanet(p, x, q, k, v, decay(p, low_rank(p, "decay", x)))
 
 
+def comba(p, x, q, k, v):
+  return dplr.comba(
+    silu(q),
+    silu(k),
+    v,
+    sigmoid(x @ p["w_write"]),
+    decay(p, x @ p["w_decay"]),
+    sigmoid(p["feedback"]),
+    p["correction"][:, 0],
+    **TOKENS,
+  )
+
+
+def removed_apart(p, x, q, k, v):
+  """S <- diag(a) S - kappa (S^T (rate kappa))^T + k v^T."""
+  kappa = gates.unit(split(x @ p["w_remove"]))
+  rate = sigmoid(low_rank(p, "erase", x))
+  g = -5 * sigmoid(low_rank(p, "decay", x) + p["decay_bias"])
+  q, k = gates.unit(silu(q)), gates.unit(silu(k))
+  return dplr_delta_rule(q, k, v, rate * kappa, -kappa, g, **TOKENS)
+
+
+removed_apart.__name__ = "dplr"
 RECURRENCES = (
   linear,
   retnet,
@@ -108,6 +132,8 @@ RECURRENCES = (
   deltanet,
   gated_deltanet,
   kda,
+  comba,
+  removed_apart,
 )
 
 
