@@ -42,6 +42,7 @@ CHARS_PER_TOKEN = 3
 # A model that could not be reached is left alone, twice as long each time.
 _FIRST_REST_S = 60.0
 _LONGEST_REST_S = 900.0
+_SHOWN = 600  # characters of an error; cut only once the keys are blanked
 
 
 class Book(Protocol):
@@ -199,7 +200,7 @@ class Client:
     unknown: int,
     most: Usage,
   ) -> Completion:
-    why = self._redact(str(error))
+    why = self._redact(str(error))[:_SHOWN]
     if error.retry_after_s is not None:
       why += f" (it asks for {error.retry_after_s:.0f} s)"
     if error.lasting or error.status == port.UNAVAILABLE:

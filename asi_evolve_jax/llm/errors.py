@@ -17,7 +17,6 @@ _CONTEXT = re.compile(
   r"|context[ _](length|window)|too many tokens|prompt is too long",
   re.I,
 )
-_SHOWN = 600  # characters of a message
 
 
 def of_status(
@@ -27,11 +26,11 @@ def of_status(
 
   Args:
     code: the status.
-    message: what the provider said.
+    message: what the provider said, whole: half a key is not recognized.
     header: its Retry-After, or None.
     body: its error as JSON, for google.rpc.RetryInfo; anything.
   """
-  text = f"{code}: {message[:_SHOWN]}"
+  text = f"{code}: {message}"
   if code in _TRANSIENT:
     return ProviderError(
       text,

@@ -98,7 +98,7 @@ def told() -> Iterator[None]:
     ) from None
   except Exception as e:  # the reply is anything, and so is what parses it
     raise ProviderError(
-      f"the reply is not in the API's format: {type(e).__name__}: {e}",
+      f"the reply is not in the API's format: {type(e).__name__}: {_why(e)}",
       status=port.INVALID,
       billed=True,
     ) from None
@@ -168,6 +168,18 @@ class Gemini:
       else types.ThinkingConfig(thinking_budget=thinking),
       http_options=http_options(timeout_s),
     )
+
+
+def _why(error: Exception) -> str:
+  from pydantic import ValidationError
+
+  if not isinstance(error, ValidationError):
+    return str(error)
+  # Its own text quotes both ends of what is wrong, perhaps half a key each.
+  return "; ".join(
+    f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+    for found in error.errors(include_url=False, include_input=False)
+  )
 
 
 def _answer(response: Any) -> Answer:

@@ -85,7 +85,7 @@ class OpenAICompatible:
     except (ValueError, RecursionError):
       said = None
     if response.status_code != 200:
-      told = content[:2000].decode(errors="replace") if said is None else said
+      told = content.decode(errors="replace") if said is None else said
       raise errors.of_status(
         response.status_code,
         errors.message_of(told),
@@ -155,6 +155,13 @@ def _usage(usage: Any) -> Usage | None:
   if not isinstance(usage, Mapping):
     return None
   return Usage(
-    prompt=int(usage.get("prompt_tokens") or 0),
-    output=int(usage.get("completion_tokens") or 0),
+    prompt=_count(usage.get("prompt_tokens")),
+    output=_count(usage.get("completion_tokens")),
   )
+
+
+def _count(said: Any) -> int:
+  # What int() says of a text quotes its beginning, perhaps half a key.
+  if not isinstance(said, int | float | None):
+    raise TypeError("a count of tokens is no number")
+  return int(said or 0)

@@ -66,6 +66,28 @@ def test_what_is_not_decoded_holds_no_escaped_key_either(script, echo):
   assert KEY not in _plain(done.text + done.error + repr(book.calls))
 
 
+@pytest.mark.parametrize(
+  ("make", "entry"),
+  [
+    (llm_kit.client, error(400, "x" * 590 + KEY)),
+    (llm_kit.local, error(400, "x" * 590 + KEY)),
+    (llm_kit.client, reply({"a": f"{KEY}{' ' * 30}{KEY}"})),
+    (
+      llm_kit.client,
+      reply("x", usage=None, usageMetadata={"promptTokenCount": KEY * 3}),
+    ),
+    (llm_kit.local, chat("x", usage=("x" * 190 + KEY, 3))),
+  ],
+)
+def test_an_error_is_not_cut_within_a_key(make, entry):
+  with GeminiServer(entry) as server:
+    done = make(server).complete(prompt())
+  assert done.status in (port.FAILED, port.INVALID)
+  assert KEY[:4] not in done.error
+  assert KEY[-6:] not in done.error
+  assert len(done.error) < 1_000
+
+
 def test_no_escape_hides_a_secret_and_no_text_is_slow():
   odd = 'a/b"c\\d\ne'
   redact = Redactor([odd, "é-longer"])
