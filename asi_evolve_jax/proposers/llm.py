@@ -77,9 +77,13 @@ class LanguageModel:
       "repair", gate=rejection.gate, message=rejection.message
     )
     ask = _Ask("mend", task, replies.EDITS)
-    return self._write(context, ask, operator="repair")
+    # What keeps the idea and changes little is like what it mends, as asked.
+    mends = context.parent.program
+    return self._write(context, ask, operator="repair", mends=mends)
 
-  def _write(self, context: Context, ask: _Ask, operator: str) -> Draft:
+  def _write(
+    self, context: Context, ask: _Ask, operator: str, mends: str = ""
+  ) -> Draft:
     why = self._model.unready()
     if why:
       raise Exhausted(f"no model answers: {why}")
@@ -105,7 +109,7 @@ class LanguageModel:
       except ReplyError as e:
         ask = ask.repeat(completion, str(e), session)
         continue
-      problem = self._known(session, written)
+      problem = self._known(session, written, mends)
       if not problem:
         return _draft(session, written, operator)
       ask = ask.repeat(completion, problem, session)
@@ -113,15 +117,21 @@ class LanguageModel:
       f"wrote nothing usable in {context.settings.turns} turns"
     )
 
-  def _known(self, session: _Session, written: Written) -> str:
-    """Returns why a Program is not new, for its author, or ""."""
+  def _known(self, session: _Session, written: Written, mends: str) -> str:
+    """Returns why a Program is not new, for its author, or "".
+
+    Args:
+      session: of the Proposal.
+      written: the Program.
+      mends: id of the Program that it may be like, but not be; "": none.
+    """
     context = session.context
     if context.known(program_id(written.source)):
       return (
         "this Program was proposed before, but for names, comments and layout: "
         "propose something else"
       )
-    archive = _briefing(context).archive()
+    archive = [s for s in _briefing(context).archive() if s.program != mends]
     vectors = _briefing(context).vectors
     new = written.source, written.motivation
     nearest = self._novelty.nearest(*new, archive)

@@ -231,6 +231,42 @@ def test_a_rejected_program_goes_back_to_its_author(tmp_path):
   assert loop.view.score(mended.program, "quick") == pytest.approx(3.5)
 
 
+@pytest.mark.parametrize("vectors", [False, True])
+def test_a_repair_may_be_like_what_it_mends(tmp_path, monkeypatch, vectors):
+  if vectors:
+    monkeypatch.setattr(researcher, "make_embedder", lambda *_: _Placed())
+  others = [
+    _whole({"score": 6.0, f"knob{n}": n}, f"{letter}{letter} alone")
+    for n, letter in enumerate("abcd")
+  ]
+  rejected = {f"width{n}": n for n in range(30)} | {"score": 3.0, "reject": 1}
+  source = json.dumps(rejected)
+
+  def mended(by):
+    edits = [{"search": source, "replace": source.replace('"reject": 1', by)}]
+    idea = "Widths that remember more."
+    return reply(
+      json.dumps({"name": "edited", "motivation": idea, "edits": edits})
+    )
+
+  script = [
+    *others,
+    _whole(rejected, "Widths that remember more."),
+    mended('"reject":  1'),  # the same but for layout
+    mended('"reject": 0'),
+    error(500, "stop"),
+  ]
+  with GeminiServer(*script) as server:
+    loop = _loop(tmp_path, server, repair=True)
+    _run(loop, 5)
+    loop.steps(2)
+    assert "was proposed before" in server.text(6)
+  (repair,) = [p for p in loop.view.proposals.values() if p.operator == REPAIR]
+  assert (repair.author, repair.cost["calls"]) == (AUTHOR, 2)
+  assert repair.parents == (program_id(source),)
+  assert loop.view.score(repair.program, "quick") == pytest.approx(3.0)
+
+
 def test_a_mixed_run_asks_who_brings_more(tmp_path):
   numbers = iter(range(1, 100))
 
