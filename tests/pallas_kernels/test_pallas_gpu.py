@@ -4,6 +4,7 @@ Whether they run on a GPU, these tests do not say.
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -71,27 +72,50 @@ def test_values_in_blocks_add_up_in_bfloat16(monkeypatch):
   check("delta_rule", args, recurrences.BFLOAT16)
 
 
-@pytest.mark.parametrize("dim", [64, 128, 256])
-@pytest.mark.parametrize("decay", DECAYS)
-@pytest.mark.parametrize("operator", OPERATORS)
-def test_forward_and_backward_lower_for_cuda(operator, decay, dim):
-  function, _, names = recurrences.FORMS[operator]
-  shape = (1, 128, 2)
-  token = jax.ShapeDtypeStruct((*shape, dim), jnp.bfloat16)
-  log_decay = jax.ShapeDtypeStruct(
-    (*shape, dim) if decay == "vector" else shape, jnp.float32
-  )
-  args = [token] * len(names) + [log_decay] * (decay != "none")
+# The last is the operator that Gated DeltaNet and KDA call: q, k, v and beta.
+CUDA_CASES = [
+  *itertools.product(
+    [*OPERATORS, "gated_delta_rule"],
+    DECAYS,
+    [64, 128, 256],
+    [jnp.bfloat16],
+    [False],
+  ),
+  ("gated_delta_rule", "scalar", 128, jnp.bfloat16, True),
+  ("gated_delta_rule", "vector", 128, jnp.float32, False),
+]
 
-  def value(args):
-    out, state = function(*args, implementation="pallas_gpu", target="gpu")
+
+@pytest.mark.parametrize(
+  ("operator", "decay", "dim", "dtype", "packed"), CUDA_CASES
+)
+def test_forward_and_backward_lower_for_cuda(
+  operator, decay, dim, dtype, packed
+):
+  shape = (1, 128, 2)
+  token = jax.ShapeDtypeStruct((*shape, dim), dtype)
+  rate = jax.ShapeDtypeStruct(shape, jnp.float32)
+  if operator == "gated_delta_rule":
+    function, args = gated_delta_rule, [token, token, token, rate]
+  else:
+    function, _, names = recurrences.FORMS[operator]
+    args = [token] * len(names)
+  if decay != "none":
+    full = jax.ShapeDtypeStruct((*shape, dim), jnp.float32)
+    args.append(full if decay == "vector" else rate)
+  ids = jax.ShapeDtypeStruct(shape[:2], jnp.int32) if packed else None
+
+  def value(args, ids):
+    out, state = function(
+      *args, segment_ids=ids, implementation="pallas_gpu", target="gpu"
+    )
     return jnp.sum(out.astype(jnp.float32)) + jnp.sum(state)
 
   # Newer versions of JAX ask which GPU it is.
   device = jax.sharding.AbstractDevice("NVIDIA H100 80GB HBM3", 132, "gpu")
   mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
   with jax.sharding.use_abstract_mesh(mesh):
-    traced = jax.jit(jax.grad(value)).trace(args)
+    traced = jax.jit(jax.grad(value)).trace(args, ids)
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
   assert "triton" in text
   for name in ("solve", "forward", "backward"):
