@@ -30,12 +30,14 @@ _LEAST_PROGRAMS = 4
 # Failures of one kind before they are a pattern, and of one feature in it.
 _LEAST_FAILURES = 2
 _LEAST_TIED = 3
+_MOST_TIED = 4  # features that are warned of for one kind
 # Analyses named as evidence; the latest ones.
 _EVIDENCE = 5
 # Of lessons that a model reads out of one Program: what is measured over many
 # comes first.
 _READ_WEIGHT = 0.5
 _TITLE = 120  # characters
+_ERROR = 300  # characters of a failure's message
 
 
 class CognitionRole:
@@ -57,6 +59,8 @@ class CognitionRole:
     self._latest: dict[str, Insight] = {}
     self._evidence: dict[str, list[str]] = {}
     self._failures = _Failures()
+    # Kinds of failure whose latest Insight may warn of a feature.
+    self._warning: dict[str, None] = {}
 
   def step(self) -> bool:
     """Takes in what is new, in one commit.
@@ -207,37 +211,77 @@ class CognitionRole:
     results = [r for r in read if r is not None and r.program == program]
     proposal = self._view.proposal_of.get(program)
     features = features_of(self._track.space, proposal)
+    failures = self._failures
+    new = failures.observe(program, features, results)
     drafts = []
-    for kind in self._failures.observe(program, features, results):
-      count = self._failures.count(kind)
+    # Few kinds with a few features each: a step costs the same in a long run.
+    for kind in dict.fromkeys((*new, *self._warning)):
       slug = _safe(f"stops-at-{kind}")
-      evidence = self._note(slug, analysis.id)
+      if kind in new:
+        self._note(slug, analysis.id)
+      old = self._latest.get(slug)
+      warns = old.warns if old is not None else ()
+      if not warns:
+        self._warning.pop(kind, None)
+      refuted = [f for f in warns if not failures.is_tied(kind, f)]
       # Twice, four times, eight times: cost and noise stay flat.
-      if count < _LEAST_FAILURES or count & (count - 1):
+      count = failures.count(kind)
+      doubled = count >= _LEAST_FAILURES and not count & (count - 1)
+      if kind in new and doubled:
+        tied = failures.tied(kind)
+      elif refuted:
+        # No new warning in between, or two features could take turns.
+        tied = [f for f in warns if f not in refuted]
+      else:
         continue
-      said = (" ".join(r.error.split()) for r in results if _kind(r) == kind)
-      drafts.append(self._from_gate(slug, kind, next(said, ""), evidence))
+      if kind not in new:  # then what passed is the evidence
+        self._note(slug, analysis.id)
+      self._warning[kind] = None
+      drafts.append(self._from_gate(slug, kind, tied, refuted))
     return drafts
 
   def _from_gate(
-    self, slug: str, kind: str, error: str, evidence: list[str]
+    self, slug: str, kind: str, tied: list[str], refuted: list[str]
   ) -> Insight:
-    count, tied = self._failures.count(kind), self._failures.tied(kind)
+    """Returns what is known of a kind of failure.
+
+    Args:
+      slug: of the Insight.
+      kind: of failure.
+      tied: features to warn of.
+      refuted: features that its latest version warned of, wrongly as is seen
+        by now.
+    """
+    failures, old = self._failures, self._latest.get(slug)
+    count = failures.count(kind)
     text = (
-      f"{count} of {self._failures.programs} programs of this run stopped at "
-      f"{kind}."
+      f"{count} of {failures.programs} programs of this run stopped at {kind}."
     )
-    for feature, bad, tried in tied:
+    for feature in tied:
+      bad, tried = failures.with_feature(kind, feature)
       text += f" With {feature}: {bad} of {tried}."
+    weight = 1.0 if old is None else min(1.0, 2 * old.weight)
+    if old is not None and refuted:
+      weight = old.weight / 2
+      for feature in refuted:
+        bad, tried = failures.with_feature(kind, feature)
+        text += (
+          f" Version {old.version} warned of {feature}: by now {bad} of "
+          f"{tried} with it stopped there, and {count - bad} of "
+          f"{failures.programs - tried} without."
+        )
+      text += " Later programs changed the picture."
+    error = failures.latest(kind)
     if error:
-      text += f" The latest said: {error[:300]}"
+      text += f" The latest said: {error}"
     return Insight(
       slug=slug,
       version=0,
       title=f"{kind}: {count} programs stopped there",
       text=text,
-      warns=tuple(feature for feature, _, _ in tied),
-      evidence=tuple(evidence),
+      warns=tuple(tied),
+      evidence=tuple(self._evidence[slug]),
+      weight=weight,
     )
 
 
@@ -248,6 +292,7 @@ class _Failures:
     self._kinds: dict[str, set[str]] = {}
     self._tied: dict[str, dict[str, int]] = {}
     self._tried: dict[str, int] = {}
+    self._said: dict[str, str] = {}
     self._seen: set[str] = set()
 
   @property
@@ -263,9 +308,11 @@ class _Failures:
       for feature in features:
         self._tried[feature] = self._tried.get(feature, 0) + 1
     new = []
+    ended = {_kind(result): result for result in reversed(results)}
     for kind in dict.fromkeys(map(_kind, results)):
       if not kind or program in self._kinds.setdefault(kind, set()):
         continue
+      self._said[kind] = " ".join(ended[kind].error.split())[:_ERROR]
       self._kinds[kind].add(program)
       tied = self._tied.setdefault(kind, {})
       for feature in features:
@@ -276,21 +323,37 @@ class _Failures:
   def count(self, kind: str) -> int:
     return len(self._kinds.get(kind, ()))
 
-  def tied(self, kind: str) -> list[tuple[str, int, int]]:
-    """Returns (feature, failed with it, tried with it), worst first.
+  def latest(self, kind: str) -> str:
+    """Returns what the latest failure of this kind said."""
+    return self._said.get(kind, "")
 
-    A feature is tied to a kind of failure if at least half of the Programs
-    with it fail so, and at most half as large a share of those without it.
+  def with_feature(self, kind: str, feature: str) -> tuple[int, int]:
+    """Returns how many Programs with `feature` failed so, and were tried."""
+    bad = self._tied.get(kind, {}).get(feature, 0)
+    return bad, self._tried.get(feature, 0)
+
+  def is_tied(self, kind: str, feature: str) -> bool:
+    """Whether a feature is tied to a kind of failure.
+
+    At least half of the Programs with it fail so, and at most half as large a
+    share of those without it.
     """
-    found = []
-    for feature, bad in self._tied.get(kind, {}).items():
-      tried = self._tried[feature]
-      others = self.programs - tried
-      rate = bad / tried
-      rest = (self.count(kind) - bad) / others if others else rate
-      if bad >= _LEAST_TIED and rate >= 0.5 and rest <= rate / 2:
-        found.append((feature, bad, tried))
-    return sorted(found, key=lambda f: (-f[1] / f[2], -f[1], f[0]))[:4]
+    bad, tried = self.with_feature(kind, feature)
+    if bad < _LEAST_TIED:
+      return False
+    rate, others = bad / tried, self.programs - tried
+    rest = (self.count(kind) - bad) / others if others else rate
+    return rate >= 0.5 and rest <= rate / 2
+
+  def tied(self, kind: str) -> list[str]:
+    """Returns the features that are tied to it most, worst first."""
+    found = [f for f in self._tied.get(kind, ()) if self.is_tied(kind, f)]
+
+    def order(feature: str) -> tuple[float, int, str]:
+      bad, tried = self.with_feature(kind, feature)
+      return -bad / tried, -bad, feature
+
+    return sorted(found, key=order)[:_MOST_TIED]
 
 
 def feature_slug(feature: str) -> str:

@@ -186,6 +186,74 @@ def test_repeated_rejections_are_tied_to_a_feature(records, run):
   assert "8 of 19 programs" in found[-1].text
 
 
+def test_a_warning_of_failures_is_withdrawn_where_others_pass(records, run):
+  parent = run.propose("root", SPACE.repair({}), author="baseline")
+  run.measure(parent, {0: 2.5})
+  analyzer, follower = Analyzer(records, SETTINGS, TRACK), role(records)
+
+  def add(decay, count, *, fails=False):
+    """Returns the versions that so many more Programs bring about."""
+    before = set(insights(records))
+    for _ in range(count):
+      name = f"{run.round}-{decay}"
+      genome = SPACE.repair({"decay": decay})
+      child = run.propose(name, genome, parents=(parent,))
+      if fails:
+        run.end(child, status=schema.REJECTED, gate="finite", error="is nan")
+      else:
+        run.measure(child, {0: 2.4})
+      drain(analyzer)
+      follower.step()
+    return [
+      insight
+      for name, insight in insights(records).items()
+      if name not in before and insight.slug == "stops-at-finite"
+    ]
+
+  add("none", 4)
+  _, warning = add("fixed", 4, fails=True)
+  assert (warning.warns, warning.weight) == (("decay=fixed",), 1.0)
+  assert not add("scalar", 3)
+  assert not add("fixed", 4)  # half of them fail
+  (withdrawn,) = add("fixed", 1)
+  assert withdrawn.version == warning.version + 1
+  assert (withdrawn.warns, withdrawn.weight) == ((), 0.5)
+  assert "4 of 9 with it stopped there, and 0 of 7 without" in withdrawn.text
+  assert "is nan" in withdrawn.text
+  passed = records.get("analysis", withdrawn.evidence[-1])
+  assert passed.program == schema.digest(f"{run.round - 1}-fixed")
+  # Said once; whoever starts anew walks the same way.
+  assert not add("fixed", 3)
+  assert not add("none", 3)
+  assert drain(role(records)) == 0
+  # It holds again once enough fail: as for effects, it regains its weight.
+  assert not add("fixed", 3, fails=True)
+  (again,) = add("fixed", 1, fails=True)
+  assert (again.warns, again.weight) == (("decay=fixed",), 1.0)
+
+
+def test_a_warning_is_withdrawn_where_others_fail_as_often(records, run):
+  parent = run.propose("root", SPACE.repair({}), author="baseline")
+  run.measure(parent, {0: 2.5})
+  passing = 2
+  decays = ["none"] * passing + ["fixed"] * 4 + ["none"] * 3
+  for number, decay in enumerate(decays):
+    genome = SPACE.repair({"decay": decay})
+    child = run.propose(f"p{number}", genome, parents=(parent,))
+    if number < passing:
+      run.measure(child, {0: 2.4})
+    else:
+      run.end(child, status=schema.REJECTED, gate="finite", error="is nan")
+  drain(Analyzer(records, SETTINGS, TRACK))
+  drain(role(records))
+  told = [
+    (insight.warns, insight.weight)
+    for insight in insights(records).values()
+    if insight.slug == "stops-at-finite"
+  ]
+  assert told == [((), 1.0), (("decay=fixed",), 1.0), ((), 0.5)]
+
+
 def test_one_rejection_is_no_pattern(records, run):
   child = run.propose("c", SPACE.repair({}), parents=("0" * 32,))
   run.end(child, status=schema.FAILED, error="NameError")
