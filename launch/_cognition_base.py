@@ -56,6 +56,8 @@ _RECORDS = flags.DEFINE_string(
   "records", "", "stats: URL of a run's records, to show measured lifts."
 )
 
+_WIDEST = 10_000  # characters; more than any table here has
+
 
 def run() -> None:
   """Runs one command; does not return."""
@@ -116,7 +118,7 @@ def _stats(words: list[str], console: Console) -> int:
     table.add_row(track or "any", *map(str, figure))
   totals = (figures[key] for key in ("items", "sources", "unchecked"))
   table.add_row("all", *map(str, totals))
-  console.print(table)
+  _show(table, console)
   if _RECORDS.value:
     _print_lifts(attach(_RECORDS.value), console)
   return 0
@@ -134,12 +136,23 @@ def _print_lifts(run: OpenRun, console: Console) -> None:
       size = f"{lift.gain:+.4g}"
       interval = f"{lift.low:+.4g} to {lift.high:+.4g}"
     table.add_row(lift.item, *figures, size, interval)
-  console.print(table)
+  _show(table, console)
   console.print(
     f"lift: gain in {metric.name} over the parent, mean of those that "
     "used the item less that of the others; + is better. Items are chosen, "
     "not drawn: it says what went together."
   )
+
+
+def _show(table: Table, console: Console) -> None:
+  """Prints a table whole: who cannot read an id cannot look it up."""
+  for column in table.columns:
+    column.overflow = "fold"
+  if not console.is_terminal:
+    # A file has no width: a row stays one line.
+    widest = Console(width=_WIDEST).measure(table).maximum
+    console = Console(width=widest)
+  console.print(table)
 
 
 def _lint(words: list[str], console: Console) -> int:
@@ -199,7 +212,7 @@ def _recall(words: list[str], console: Console) -> int:
     )
   counts = (str(sum(q.track == track for q in queries)) for track in tracks)
   table.add_row("queries", str(len(queries)), "", "", "", *counts)
-  console.print(table)
+  _show(table, console)
   return 0
 
 
