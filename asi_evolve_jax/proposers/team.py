@@ -102,6 +102,31 @@ class Team:
     """
     return self._draft(name, lambda member: member.propose(context), choice)
 
+  def instead(self, name: str, context: Context, doubled: Draft) -> Draft:
+    """Returns a Draft by who stands in, where the one by `name` is no use.
+
+    Its record says so, and has what asking `name` has cost.
+
+    Args:
+      name: whose turn it was.
+      context: of the turn.
+      doubled: what came of it, and of another turn as well.
+
+    Raises:
+      Exhausted: if nobody stands in for `name`, or who does has nothing.
+    """
+
+    def gave_nothing(member: Proposer) -> Draft:
+      if member is not self._members[name]:
+        return member.propose(context)
+      raise Exhausted(
+        "it wrote what another of its batch wrote",
+        choice=doubled.choice,
+        cost=doubled.cost,
+      )
+
+    return self._draft(name, gave_nothing, {})
+
   def mender(self, author: str, has_genome: bool) -> str:
     """Returns who repairs a Program: its author's proposer if it can."""
     readers = [n for n, member in self._members.items() if member.reads]

@@ -250,7 +250,9 @@ class Researcher:
       self.view.visits[turn.context.parent.program] -= 1
     records: list[Record] = []
     for turn, draft in zip(turns, drafts, strict=True):
-      if draft is None or program_id(draft.source) in written:
+      if draft is not None and program_id(draft.source) in written:
+        draft = self._instead(turn, draft)
+      if draft is None:
         continue
       drafted = self._drafted(turn, draft, first + len(written))
       written.add(drafted[0].id)
@@ -383,6 +385,17 @@ class Researcher:
   def _ask(self, turn: _Turn) -> Draft | None:
     try:
       return self._team.propose(turn.name, turn.context, turn.choice)
+    except Exhausted as error:
+      log.warning("round %d: %s", turn.context.round, error)
+      return None
+
+  def _instead(self, turn: _Turn, doubled: Draft) -> Draft | None:
+    """Returns another Draft for a turn that doubled one of its batch.
+
+    Left out, the turn and its cost would be in no record that a bandit sees.
+    """
+    try:
+      return self._team.instead(turn.name, turn.context, doubled)
     except Exhausted as error:
       log.warning("round %d: %s", turn.context.round, error)
       return None

@@ -398,6 +398,26 @@ def test_several_answers_at_once_become_rounds_in_order(tmp_path):
   assert loop.researcher.view.visits == loop.view.visits
 
 
+def test_what_doubles_another_of_its_batch_counts_as_a_turn(tmp_path):
+  with GeminiServer(_whole({"score": 3.0})) as server:
+    more = {"queue": 3, "batch": 3}
+    loop = _loop(tmp_path, server, models={"parallel": 3}, **more)
+    _run(loop, 3)
+    calls = _calls(loop)[:3]
+  first, *others = loop.candidates()[:3]
+  assert first.author == AUTHOR
+  for proposal in others:
+    assert proposal.author == "symbolic"
+    assert proposal.choice["instead_of"] == "llm"
+    assert "another of its batch" in proposal.choice["why"]
+    assert proposal.cost["calls"] == 1
+  asked = [p for p in loop.candidates() if p.round <= 3]
+  assert len({p.program for p in asked}) == 3
+  earned = credits(loop.view, loop.settings.ladder, loop.track.metric)[AUTHOR]
+  assert earned.proposals >= 3
+  assert earned.money >= sum(call.usage["money"] for call in calls)
+
+
 def test_a_replay_gives_the_same_proposals_in_the_same_order(tmp_path):
   numbers = iter(range(1, 100))
 
