@@ -312,7 +312,7 @@ def _tpu_plan(
   dims = sorted({x.shape[-1] for x in tokens if x.ndim == 4})
   low = all(x.dtype == jnp.bfloat16 for x in tokens if x.ndim == 4)
   if chunk_size is None:
-    chunk_size = pallas_tpu.default_chunk(dims)
+    chunk_size = pallas_tpu.default_chunk(dims, low)
   chunk = max(pallas_tpu.SMALLEST_CHUNK, chunks.fit_chunk(chunk_size, time))
   heads = pallas_tpu.padded_heads(heads, dims)
   if block_heads is None:

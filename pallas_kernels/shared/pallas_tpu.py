@@ -85,9 +85,14 @@ def fits(group: int, heads: int, dims: Sequence[int]) -> bool:
   return group == heads or all(group * d % LANES == 0 for d in dims)
 
 
-def default_chunk(dims: Sequence[int]) -> int:
-  """Returns the tokens a chunk, by docs/results/kernels_tpu.md."""
-  return 128 if max(dims) <= LANES else 64
+def default_chunk(dims: Sequence[int], low: bool = True) -> int:
+  """Returns the tokens a chunk, by docs/results/kernels_tpu.md.
+
+  Float32 (not `low`) takes fewer above dim 128: with a decay a channel 128 of
+  256 have no room in VMEM.
+  """
+  widest = 2 * LANES if low else LANES
+  return 128 if max(dims) <= widest else 64
 
 
 def padded_heads(heads: int, dims: Sequence[int]) -> int:

@@ -17,6 +17,7 @@ from recurrences_kit import (
   OPERATORS,
   check,
   draw,
+  equations,
   exact,
   run,
   run_with_gradients,
@@ -248,6 +249,26 @@ def test_awkward_numbers_of_heads_leave_room_for_a_chunk(
 ):
   assert pallas_tpu.padded_heads(heads, [dim]) == computed
   assert pallas_tpu.default_group(computed, [dim]) == group
+
+
+def test_chunks_are_as_long_as_vmem_has_room_for():
+  assert pallas_tpu.default_chunk([64, 128]) == 128
+  assert pallas_tpu.default_chunk([256]) == 128
+  assert pallas_tpu.default_chunk([256], low=False) == 64
+  assert pallas_tpu.default_chunk([128, 512]) == 64
+
+
+@pytest.mark.parametrize(
+  ("dtype", "chunk"), [(jnp.bfloat16, 128), (jnp.float32, 64)]
+)
+def test_wide_heads_take_the_chunk_of_their_dtype(dtype, chunk):
+  q = jax.ShapeDtypeStruct((1, 256, 1, 256), dtype)
+
+  def forward(q):
+    return run("linear_attention", dict.fromkeys("qkv", q), "pallas_tpu")
+
+  (call,) = equations(jax.make_jaxpr(forward)(q).jaxpr, "pallas_call")
+  assert call.params["grid_mapping"].grid == (1, 1, 256 // chunk)
 
 
 def test_heads_that_are_added_change_nothing(monkeypatch):
