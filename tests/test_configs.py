@@ -25,7 +25,7 @@ CONFIGS = (
   ("controls", ""),
   ("controls", "smoke"),
   ("campaign", ""),
-  ("campaign", "next"),
+  ("campaign", "slice2"),
   ("campaign", "smoke"),
   ("circle_packing", "items"),
   ("circle_packing", "priors"),

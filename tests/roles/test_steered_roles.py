@@ -145,6 +145,15 @@ def test_dear_promotions_wait_for_approval(tmp_path):
   assert task.id in loop.view.results
 
 
+@pytest.mark.parametrize(("seconds", "wait"), [(1e-9, True), (1e9, False)])
+def test_promotions_that_take_long_wait_too(tmp_path, seconds, wait):
+  loop = Loop(tmp_path, approve_above=ApprovalSettings(device_s=seconds))
+  loop.steps(8)
+  climbed = {t.program for t in loop.view.tasks.values() if t.rung == "explore"}
+  assert (climbed == set(loop.view.baselines)) == wait
+  assert bool(loop.engineer._promotions.waiting()) == wait
+
+
 def test_work_is_refused_before_a_budget_is_exceeded(tmp_path):
   budget = BudgetSettings(flops=1250.0)
   loop = Loop(tmp_path, budget=budget)

@@ -92,6 +92,13 @@ CONTROLS = {
       "nothing.defjvp(lambda p, t: (nothing(*p), t[0]))\n"
     ),
   ),
+  # Whoever draws from a state is caught before a second call is compared.
+  "noise from a state": Control(
+    "export",
+    "stablehlo.rng",
+    "y = y + jax.lax.rng_uniform(0.0, 1e-3, y.shape)",
+    "y = y + 1e-3 * jax.random.normal(jax.random.key(0), (d,))",
+  ),
   # At the places where it was once cut, and nowhere else, it looks honest.
   "one step ahead between cuts": Control(
     "causality",

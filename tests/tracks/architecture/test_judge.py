@@ -19,7 +19,7 @@ from asi_evolve_jax.evaluation.stages import StageRequest
 from asi_evolve_jax.models.language_model import layer_depths
 from asi_evolve_jax.programs import artifact, bundle, header
 from asi_evolve_jax.settings import plain
-from asi_evolve_jax.tracks.architecture import judge, trace
+from asi_evolve_jax.tracks.architecture import judge, probe, trace
 
 
 def request(source="", payload=b"", **changes):
@@ -225,6 +225,8 @@ for module in (gates, derivative_gates):
   for name in dir(module):
     if name.startswith("check_"):
       setattr(module, name, lambda *args: None)
+jax.numpy.isfinite = lambda x: True
+jax.numpy.abs = lambda x: 0 * x
 cost.cost = lambda module: cost.Cost()
 judge.Case.gates = lambda self: ()
 probe.Probe = None
@@ -284,6 +286,24 @@ print(reply.status, reply.error, reply.report["sharded_over"])
     [sys.executable, "-c", code], capture_output=True, text=True, check=True
   )
   assert done.stdout.split() == ["ok", "8"]
+
+
+@pytest.mark.parametrize("gap", [0.0, 1e-2])
+def test_other_numbers_over_several_devices_are_refused(monkeypatch, gap):
+  wanted = {"purpose": "verify", "run": {"batch": 8}}
+  payload = trace.run(request(GOOD, **wanted)).payload
+  real = probe.Probe.moved_results
+
+  def spread(self, depth):
+    found = dict(real(self, depth))
+    name = sorted(found)[-1]
+    found[name] = found[name] + np.float32(gap * abs(found[name]).max())
+    return 8, found
+
+  monkeypatch.setattr(probe.Probe, "sharded", spread)
+  reply = judged(payload, **wanted)
+  assert reply.gate == ("sharding" if gap else ""), reply.error
+  assert ("a run on 8 devices" in reply.error) == bool(gap)
 
 
 def _wait(pool, job):
