@@ -22,7 +22,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """Returns the run; `variant` is one of VARIANTS."""
   if variant not in VARIANTS:
     raise ValueError(f"no variant {variant!r} here: use one of {VARIANTS}")
-  number = int(variant[-1]) if variant.startswith("slice") else 1
+  slices = VARIANTS[1:-1]
+  number = slices.index(variant) + 2 if variant in slices else 1
   config = ml_collections.ConfigDict()
   config.name = f"campaign-{number}"
   config.track = "architecture"
