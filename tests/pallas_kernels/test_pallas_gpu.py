@@ -41,6 +41,13 @@ def test_kernel_equals_float64_recurrence(operator, decay):
   check(operator, args, recurrences.FLOAT32)
 
 
+def test_near_duplicate_keys_at_beta_2():
+  """As tests of the other forms have them: an inverse by powers loses it."""
+  options = {"twins": 1e-3, "beta": 2.0, "strength": 0.01}
+  args = recurrences.draw("delta_rule", 0, batch=1, heads=1, **options)
+  check("delta_rule", args, 1e-3)
+
+
 def test_kernel_sees_the_sequences_of_packed_rows():
   args = recurrences.draw("dplr_delta_rule", 21, decay="vector")
   check("dplr_delta_rule", args, recurrences.FLOAT32, packed=True)

@@ -26,7 +26,8 @@ from recurrences_kit import (
 )
 
 from pallas_kernels.delta_rule import gated_delta_rule
-from pallas_kernels.shared import pallas_tpu
+from pallas_kernels.delta_rule.api import GATED
+from pallas_kernels.shared import chunks, pallas_tpu
 from pallas_kernels.shared.arguments import largest_sub_chunk
 
 SMALLEST = {"batch": 1, "time": 1, "heads": 1, "key_dim": 1, "value_dim": 1}
@@ -86,13 +87,10 @@ def test_chunked_algebra_is_exact_in_float64(operator, decay):
   check(actual, exact(operator, args), 1e-12)
 
 
-@hypothesis.settings(max_examples=3, deadline=None, derandomize=True)
-@hypothesis.example("delta_rule", "vector", SMALLEST, 16)
-@hypothesis.example("linear_attention", "scalar", SMALLEST | {"time": 32}, 16)
-@hypothesis.given(
-  operator=st.sampled_from(OPERATORS),
-  decay=st.sampled_from(DECAYS),
-  sizes=st.fixed_dictionaries(
+ANY_SHAPE = {
+  "operator": st.sampled_from(OPERATORS),
+  "decay": st.sampled_from(DECAYS),
+  "sizes": st.fixed_dictionaries(
     {
       "batch": st.integers(1, 3),
       "time": st.integers(1, 70),
@@ -101,12 +99,34 @@ def test_chunked_algebra_is_exact_in_float64(operator, decay):
       "value_dim": st.integers(1, 17),
     }
   ),
-  chunk_size=st.sampled_from((1, 4, 16, 64)),
-)
+  "chunk_size": st.sampled_from((1, 4, 16, 64)),
+}
+
+
+@hypothesis.settings(max_examples=3, deadline=None, derandomize=True)
+@hypothesis.example("delta_rule", "vector", SMALLEST, 16)
+@hypothesis.example("linear_attention", "scalar", SMALLEST | {"time": 32}, 16)
+@hypothesis.given(**ANY_SHAPE)
 def test_any_shape(operator, decay, sizes, chunk_size):
   args = draw(operator, 2, decay=decay, **sizes)
   actual = run_with_gradients(operator, single(args), "xla", chunk_size)
   check(actual, exact(operator, args), FLOAT32)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=3, deadline=None, derandomize=True)
+@hypothesis.example("pallas_tpu", "delta_rule", "scalar", SMALLEST, 16)
+@hypothesis.example("pallas_gpu", "dplr_delta_rule", "vector", SMALLEST, 16)
+@hypothesis.given(
+  implementation=st.sampled_from(("pallas_tpu", "pallas_gpu")), **ANY_SHAPE
+)
+def test_any_shape_in_kernels(
+  implementation, operator, decay, sizes, chunk_size
+):
+  args = single(draw(operator, 2, decay=decay, **sizes))
+  actual = run_with_gradients(operator, args, implementation, chunk_size)
+  wide = {name: np.asarray(x, np.float64) for name, x in args.items()}
+  check(actual, exact(operator, wide), FLOAT32)
 
 
 @pytest.mark.parametrize("decay", ["none", "vector"])
@@ -131,37 +151,69 @@ def test_bfloat16_inputs_keep_a_float32_state(operator, decay):
 def test_tpu_kernel_under_the_simulator_of_tpu_memory(operator):
   """Its memory starts as NaN, and reads that race with writes are errors."""
   args = single(draw(operator, 13, decay="vector", time=20))
-  names = FORMS[operator][2]
-  tokens = tuple(args[name] for name in names)
-  module = FORMS[operator][0].__globals__["OPERATOR"].chunk
-  plan = pallas_tpu.Plan(
-    heads=2,
-    chunk=16,
-    group=2,
-    scale=8**-0.5,
-    low=False,
-    interpret=pltpu.InterpretParams(),
-    name=operator,
-  )
-  out, last = pallas_tpu.recur(
-    module,
-    plan,
-    tokens,
-    args["g"],
-    None,
-    args["initial_state"],
-    pallas_tpu.Costs(None, None),
-  )
+  function, _, names = FORMS[operator]
+  out, last = simulated(function.__globals__["OPERATOR"], args, names)
   want, state = run(operator, args, "reference")
   np.testing.assert_allclose(out, want, atol=FLOAT32)
   np.testing.assert_allclose(last, state, atol=FLOAT32)
 
 
-@pytest.mark.parametrize("decay", ["none", "vector"])
-def test_the_kernel_that_takes_beta_equals_float64_recurrence(decay):
-  args = draw("delta_rule", 15, decay=decay)
+@pytest.mark.slow
+def test_backward_under_the_simulator_of_tpu_memory():
+  args = single(draw("delta_rule", 13, batch=1, heads=1, time=20))
+  del args["p"]
+  args["beta"] = jax.nn.sigmoid(args["v"][..., 0])
+  ids = jnp.asarray([[3] * 5 + [1] * 13 + [3] * 2])  # a border in each chunk
+  got = with_gradients(
+    lambda a: simulated(GATED, a, ("q", "k", "v", "beta"), ids), args
+  )
+  want = with_gradients(
+    lambda a: gated_delta_rule(
+      **a, segment_ids=ids, implementation="reference"
+    ),
+    args,
+  )
+  check(got, jax.tree.map(np.asarray, want), FLOAT32)
+
+
+def simulated(operator, args, names, ids=None):
+  """Runs the kernel of two chunks of an operator in the simulator."""
+  heads, key_dim = args["q"].shape[2:]
+  plan = pallas_tpu.Plan(
+    heads=heads,
+    chunk=16,
+    group=heads,
+    scale=key_dim**-0.5,
+    low=False,
+    interpret=pltpu.InterpretParams(),
+    name=operator.name,
+  )
+  return pallas_tpu.recur(
+    operator.chunk,
+    plan,
+    tuple(args[name] for name in names),
+    args["g"],
+    None if ids is None else chunks.numbered(ids),
+    args["initial_state"],
+    pallas_tpu.Costs(None, None),
+  )
+
+
+@pytest.mark.parametrize(
+  ("decay", "case"),
+  [
+    ("none", "plain"),
+    ("vector", "plain"),
+    pytest.param("scalar", "twin keys, beta 2", marks=pytest.mark.slow),
+  ],
+)
+def test_the_kernel_that_takes_beta_equals_float64_recurrence(decay, case):
+  options, tolerance = CASES[case]
+  args = draw("delta_rule", 15, decay=decay, **options)
   del args["p"]
   args["beta"] = 1 / (1 + np.exp(-args["v"][..., 0]))
+  if "beta" in options:
+    args["beta"] = np.full_like(args["beta"], options["beta"])
 
   @functools.partial(jax.jit, static_argnums=1)
   def gradients(args, implementation):
@@ -173,7 +225,7 @@ def test_the_kernel_that_takes_beta_equals_float64_recurrence(decay):
   with jax.enable_x64(True):
     wide = {name: jnp.asarray(x) for name, x in args.items()}
     expected = jax.tree.map(np.asarray, gradients(wide, "reference"))
-  check(actual, expected, FLOAT32)
+  check(actual, expected, tolerance)
 
 
 @pytest.mark.parametrize(
