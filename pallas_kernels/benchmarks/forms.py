@@ -76,7 +76,9 @@ def autodiff_chunks(chunk: int = 64) -> Callable[..., jax.Array]:
   return run
 
 
-# Kinds of jax-linear-attention and functions of flash-linear-attention.
+# Kinds of jax-linear-attention and functions of flash-linear-attention. Neither
+# takes our promise of a weak decay: where we do, theirs are of any decay.
+_BOUNDED = ", bounded decay"
 _JLA = {
   "scalar decay (Mamba-2)": "simple_gla",
   "GLA": "gla",
@@ -102,6 +104,7 @@ def jla(mixer: str) -> Callable[..., jax.Array]:
   Raises:
     LookupError: if it is not installed or has no such mixer.
   """
+  mixer = mixer.removesuffix(_BOUNDED)
   if mixer not in _JLA:
     raise LookupError("jla has no such mixer")
   try:
@@ -131,6 +134,7 @@ def fla(mixer: str) -> Callable[..., Any]:
   Raises:
     LookupError: if it is not installed or has no such mixer.
   """
+  mixer = mixer.removesuffix(_BOUNDED)
   if mixer not in _FLA:
     raise LookupError("fla has no such mixer here")
   module, name = _FLA[mixer]
@@ -142,6 +146,8 @@ def fla(mixer: str) -> Callable[..., Any]:
   def run(q, k, v, beta=None, g=None, G=None):
     gates = {"beta": beta, "g": g if G is None else G}
     given = {name: x for name, x in gates.items() if x is not None}
+    if mixer == "linear attention":
+      given["normalize"] = False  # by a sum of keys, which ours is without
     return function(q=q, k=k, v=v, **given)[0]
 
   def rwkv7(q, k, v, beta, G):

@@ -71,7 +71,8 @@ def bench_gpu(
 
   On a machine without one kernels are interpreted: see GPU_REHEARSAL.
 
-  A row holds the errors against the token recurrence (`errors`), milliseconds
+  A row holds the errors against the token recurrence (`errors`), those of the
+  public kernels' outputs too where they run ("error of jla"), milliseconds
   of forward and of forward plus backward of every form, ratios to our kernel,
   and the shares of the measured bandwidth and matrix rate that our kernel
   reaches: by `Cost`, a backward pass as 2.5 forward passes. "failed" says what
@@ -106,6 +107,7 @@ def _measure(
   worst = max((x, n) for n, x in row.items() if n.startswith("error of "))
   if not worst[0] <= TOLERANCE:
     row["failed"] = f"{worst[1]}: {worst[0]:.2g}, more than {TOLERANCE:.2g}"
+  row |= peer_errors(name, size)  # after ours: theirs fail no row
   args = arguments(MIXERS[name], size, jnp.bfloat16)
   chunk = pallas_gpu.default_chunk(size.dim, low=True)
   flops = MIXERS[name].forward_cost(size, chunk, 2).flops
@@ -222,8 +224,7 @@ def errors(
     The largest error of out, the final state and each gradient, relative to
     the largest entry; infinite where one is not finite.
   """
-  small = Size(1, min(512, size.time), 2, size.dim)
-  low = arguments(MIXERS[name], small, jnp.bfloat16)
+  low = arguments(MIXERS[name], _small(size), jnp.bfloat16)
 
   def values(form: str, args: dict[str, jax.Array]) -> dict[str, jax.Array]:
     def project(args):
@@ -237,6 +238,46 @@ def errors(
   wide = {n: x.astype(jnp.float32) for n, x in low.items()}
   got, want = values(implementation, low), values("reference", wide)
   return {n: _relative(got[n], want[n]) for n in want}
+
+
+def peer_errors(name: str, size: Size) -> dict[str, float | str]:
+  """Compares the outputs of public kernels with the token recurrence.
+
+  Who computes something else is no rival: ratios of times then mean nothing.
+
+  Args:
+    name: of MIXERS.
+    size: as in `errors`.
+
+  Returns:
+    "error of jla" and "error of fla", as in `errors`, or what a peer raised;
+    nothing of those that are not installed or have no such mixer.
+  """
+  low = arguments(MIXERS[name], _small(size), jnp.bfloat16)
+  wide = {n: x.astype(jnp.float32) for n, x in low.items()}
+  found: dict[str, float | str] = {}
+  for peer, look_up in {"jla": forms.jla, "fla": forms.fla}.items():
+    try:
+      form = look_up(name)
+    except LookupError:
+      continue  # the row says so beside its time
+    try:
+      got = form(**low) if peer == "jla" else _torch_out(form, low)
+      want = forms.own(name, "reference")(**wide)
+      found[f"error of {peer}"] = _relative(got, want)
+    except Exception as error:  # a peer may refuse a shape or a device
+      found[f"error of {peer}"] = f"failed: {str(error)[:200]}"
+  return found
+
+
+def _small(size: Size) -> Size:
+  return Size(1, min(512, size.time), 2, size.dim)
+
+
+def _torch_out(form: Callable[..., Any], args: Mapping[str, Any]) -> Any:
+  torch: Any = importlib.import_module("torch")
+  out = form(**{name: torch.from_dlpack(x) for name, x in args.items()})
+  return out.detach().float().cpu().numpy()
 
 
 def _waved(x: jax.Array) -> jax.Array:
