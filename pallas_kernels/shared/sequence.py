@@ -82,6 +82,51 @@ def over_shards(
   return run
 
 
+def conv_over_shards(
+  operator: Callable[..., tuple[jax.Array, jax.Array]], axis_name: str
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+  """Returns `short_conv` for an x whose time is split over a mesh axis.
+
+  A shard takes the last inputs of the one before for its first state. To be
+  called as `over_shards` says; the weight is the same everywhere.
+
+  Args:
+    operator: short_conv.
+    axis_name: of the mesh axis that time is split over.
+  """
+
+  def run(
+    x: jax.Array,
+    weight: jax.Array,
+    *,
+    initial_state: jax.Array | None = None,
+    segment_ids: jax.Array | None = None,
+    **options: Any,
+  ) -> tuple[jax.Array, jax.Array]:
+    reach, time = weight.shape[0] - 1, x.shape[1]
+    if not 0 < reach <= time:
+      raise ValueError(
+        f"conv_over_shards: a shard of {time} tokens needs a weight of 2 to "
+        f"{time + 1} taps, got {reach + 1}. Split time over fewer devices."
+      )
+    ids = None if segment_ids is None else segment_ids[:, -reach:]
+    ends = operator(x[:, -reach:], weight, segment_ids=ids, **options)[1]
+    count = jax.lax.axis_size(axis_name)
+    later = [(n, n + 1) for n in range(count - 1)]
+    before = jax.lax.ppermute(ends, axis_name, later)  # zeros for the first
+    if initial_state is not None:
+      first = jax.lax.axis_index(axis_name) == 0
+      before = jnp.where(first, initial_state.astype(before.dtype), before)
+    if segment_ids is not None:
+      before = jnp.where(_starts(segment_ids, axis_name)[..., 0], 0, before)
+    out, last = operator(
+      x, weight, initial_state=before, segment_ids=segment_ids, **options
+    )
+    return out, jax.lax.all_gather(last, axis_name)[-1]
+
+  return run
+
+
 def _beside(v: jax.Array, columns: jax.Array) -> jax.Array:
   """Returns [batch, time, heads, V + K]: `columns` behind each head's values.
 

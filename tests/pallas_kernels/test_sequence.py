@@ -13,7 +13,8 @@ from jax.sharding import AxisType, PartitionSpec as P
 from pallas_kernels.delta_rule import gated_delta_rule
 from pallas_kernels.dplr_delta_rule import dplr_delta_rule
 from pallas_kernels.linear_attention import linear_attention
-from pallas_kernels.shared.sequence import over_shards
+from pallas_kernels.shared.sequence import conv_over_shards, over_shards
+from pallas_kernels.short_conv import short_conv
 
 mesh = jax.make_mesh((4,), ("time",), axis_types=(AxisType.Auto,))
 rng = np.random.default_rng(0)
@@ -60,6 +61,42 @@ for name, (operator, args) in cases.items():
     got = loss(split)(start, *args)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
       np.testing.assert_allclose(a, b, atol=2e-5, err_msg=name)
+
+x, weight, past = draw()[..., 0], draw()[0, :4], draw()[:, :3, 0]
+x = jnp.stack([x, -x * x], -1)
+past = jnp.stack([past, past * past], -1)
+for segments in (None, ids):
+  for width in (2, 4):
+    def sharded(past, x, weight, *ids):
+      def local(past, x, weight, *ids):
+        return conv_over_shards(short_conv, "time")(
+          x, weight, initial_state=past, segment_ids=ids[0] if ids else None)
+      time = P(None, "time")
+      return jax.shard_map(
+        local, mesh=mesh, in_specs=(P(), time, P()) + (time,) * len(ids),
+        out_specs=(time, P()), check_vma=False)(past, x, weight, *ids)
+
+    def alone(past, x, weight, *ids):
+      return short_conv(
+        x, weight, initial_state=past, segment_ids=ids[0] if ids else None)
+
+    def loss(f, *more):
+      def value(*args):
+        out, last = f(*args, *more)
+        return jnp.sum(jnp.sin(out)) + jnp.sum(jnp.cos(last)), (out, last)
+      return jax.jit(jax.grad(value, (0, 1, 2), has_aux=True))
+
+    args = past[:, :width - 1], x, weight[:width]
+    more = () if segments is None else (segments,)
+    want, got = loss(alone, *more)(*args), loss(sharded, *more)(*args)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+      np.testing.assert_allclose(a, b, atol=1e-5, err_msg="short_conv")
+try:
+  loss(sharded)(jnp.zeros((B, 7, 2)), x, jnp.ones((8, 2)))
+except ValueError as error:
+  assert "Split time over fewer devices" in str(error)
+else:
+  raise AssertionError("6 tokens do not reach 7 back")
 print("equal")
 """
 
