@@ -119,13 +119,10 @@ class Embedder:
       if done.status != port.OK:
         raise NoVectors(f"{done.status}: {done.error}")
       try:
-        rows += [
-          np.frombuffer(bytes.fromhex(row), np.float32)
-          for row in json.loads(done.text)
-        ]
-      except (TypeError, ValueError) as error:
+        rows.append(_unpacked(done.text, len(batch)))
+      except (RecursionError, TypeError, ValueError) as error:
         raise NoVectors(f"the kept reply holds no vectors: {error}") from error
-    return np.stack(rows)
+    return np.concatenate(rows)
 
   def close(self) -> None:
     """Nothing is held."""
@@ -138,7 +135,8 @@ def _packed(vectors: Sequence[Any], wanted: int) -> list[str]:
     ProviderError: if they are not `wanted` finite vectors of DIMENSIONS.
   """
   try:
-    rows = np.asarray(vectors, np.float32)
+    with np.errstate(over="ignore"):  # what is too large is infinite
+      rows = np.asarray(vectors, np.float32)
   except (TypeError, ValueError):
     rows = np.zeros(0)
   if rows.shape != (wanted, DIMENSIONS) or not np.isfinite(rows).all():
@@ -148,3 +146,17 @@ def _packed(vectors: Sequence[Any], wanted: int) -> list[str]:
       billed=True,
     )
   return [row.tobytes().hex() for row in rows]
+
+
+def _unpacked(text: str, wanted: int) -> NDArray[np.float32]:
+  """Returns what `_packed` has made: float32 [wanted, DIMENSIONS].
+
+  Raises:
+    RecursionError, TypeError, ValueError: if `text` is not that.
+  """
+  rows = [
+    np.frombuffer(bytes.fromhex(row), np.float32) for row in json.loads(text)
+  ]
+  if len(rows) != wanted or {row.size for row in rows} != {DIMENSIONS}:
+    raise ValueError(f"not {wanted} of {DIMENSIONS} numbers")
+  return np.stack(rows)
