@@ -146,8 +146,9 @@ def compile_case(compiler: Compiler, case: Case) -> Compiled:
     )
 
   def loss(*args: Any) -> jax.Array:
-    results = jax.tree.leaves(run(*args))
-    return sum(jnp.sum(x.astype(jnp.float32) ** 2) for x in results)
+    out, *last = jax.tree.leaves(run(*args))
+    total = jnp.sum(out.astype(jnp.float32) ** 2)
+    return total + jnp.sum(last[0] ** 2) if last else total
 
   gradient = jax.value_and_grad(loss, (0, 1))
   with peers.on_a_tpu():
