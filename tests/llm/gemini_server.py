@@ -61,6 +61,9 @@ class GeminiServer:
 
     class Handler(http.server.BaseHTTPRequestHandler):
       protocol_version = "HTTP/1.1"
+      # Head and body are two writes: the second must not wait for the
+      # acknowledgement of the first, 40 ms each time.
+      disable_nagle_algorithm = True
 
       def do_POST(self):
         size = int(self.headers.get("content-length", 0))
