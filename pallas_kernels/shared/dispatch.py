@@ -316,7 +316,7 @@ def _tpu_plan(
   chunk = max(pallas_tpu.SMALLEST_CHUNK, chunks.fit_chunk(chunk_size, time))
   heads = pallas_tpu.padded_heads(heads, dims)
   if block_heads is None:
-    block_heads = pallas_tpu.default_group(heads, dims)
+    block_heads = pallas_tpu.default_group(heads, dims, low)
   return pallas_tpu.Plan(
     heads=heads,
     chunk=chunk,

@@ -118,13 +118,15 @@ def fit_group(group: int, heads: int, dims: Sequence[int]) -> int:
   return max((n for n in groups if n <= group), default=groups[0])
 
 
-def default_group(heads: int, dims: Sequence[int]) -> int:
+def default_group(heads: int, dims: Sequence[int], low: bool = True) -> int:
   """Returns the heads a program computes side by side, by the same table.
 
-  `heads` are `padded_heads`.
+  `heads` are `padded_heads`. Above dim 128 float32 (not `low`) has room in VMEM
+  for half as many, which costs it nothing.
   """
   groups = _groups(heads, dims) or [fit_group(1, heads, dims)]
-  return next((n for n in groups if n * max(dims) >= 4 * LANES), groups[-1])
+  columns = 4 * LANES if low or max(dims) <= LANES else 2 * LANES
+  return next((n for n in groups if n * max(dims) >= columns), groups[-1])
 
 
 def recur(

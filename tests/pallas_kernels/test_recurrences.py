@@ -311,16 +311,16 @@ def test_chunks_are_as_long_as_vmem_has_room_for():
 
 
 @pytest.mark.parametrize(
-  ("dtype", "chunk"), [(jnp.bfloat16, 128), (jnp.float32, 64)]
+  ("dtype", "chunk", "group"), [(jnp.bfloat16, 128, 2), (jnp.float32, 64, 1)]
 )
-def test_wide_heads_take_the_chunk_of_their_dtype(dtype, chunk):
-  q = jax.ShapeDtypeStruct((1, 256, 1, 256), dtype)
+def test_wide_heads_take_the_schedule_of_their_dtype(dtype, chunk, group):
+  q = jax.ShapeDtypeStruct((1, 256, 2, 256), dtype)
 
   def forward(q):
     return run("linear_attention", dict.fromkeys("qkv", q), "pallas_tpu")
 
   (call,) = equations(jax.make_jaxpr(forward)(q).jaxpr, "pallas_call")
-  assert call.params["grid_mapping"].grid == (1, 1, 256 // chunk)
+  assert call.params["grid_mapping"].grid == (1, 2 // group, 256 // chunk)
 
 
 def test_heads_that_are_added_change_nothing(monkeypatch):
