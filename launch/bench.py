@@ -166,7 +166,8 @@ def _kernels() -> Iterable[dict[str, Any]]:
       return _lengths()
     if on == "tpu-search":
       jobs = list(tpu.search_jobs())
-    elif on == "tpu-xla":
+      return track(tpu.search(jobs), total=len(jobs))
+    if on == "tpu-xla":
       jobs = list(tpu.xla_jobs())
     else:
       jobs = list(tpu.jobs(_FORMS.value, full=on == "tpu"))

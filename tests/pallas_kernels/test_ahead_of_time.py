@@ -135,6 +135,14 @@ def test_the_search_has_every_dim_and_more_heads_a_program():
   assert len(set(named)) == len(named)
 
 
+def test_a_choice_without_room_is_a_finding_of_the_search(monkeypatch):
+  rows = [{"mixer": "KDA", "refused": "vmem"}, {"mixer": "GLA", "sum": 1.0}]
+  monkeypatch.setattr(tpu, "run", lambda jobs: iter(rows))
+  refused, fine = tpu.search([])
+  assert refused == {"mixer": "KDA", "does not fit": "vmem"}
+  assert fine == {"mixer": "GLA", "sum": 1.0}
+
+
 def test_without_a_compiler_it_says_not_checked():
   if importlib.util.find_spec("libtpu") is not None:
     pytest.skip("libtpu is installed here")
