@@ -35,6 +35,9 @@ _OUT = flags.DEFINE_string(
   "out", "", "Folder for what is written; default: report/ beside the records."
 )
 _GOALS = flags.DEFINE_list("goals", [], "ablation: scores to be reached.")
+_EARLIER = flags.DEFINE_string(
+  "earlier", "", "ablation: ablation.json of an earlier study, to be added."
+)
 _REFERENCE = flags.DEFINE_string(
   "reference", "", "ablation: the condition to compare with; default: ...full."
 )
@@ -97,6 +100,8 @@ def _ablation(runs: list[OpenRun], out: Path) -> str:
     metric,
     _REFERENCE.value,
   )
+  if _EARLIER.value:
+    study = ablation.with_earlier(study, _EARLIER.value)
   return ablation.write(study, [float(goal) for goal in _GOALS.value], out)
 
 

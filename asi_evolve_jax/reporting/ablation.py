@@ -157,6 +157,51 @@ def study(runs: Sequence[Run], metric: Metric, reference: str = "") -> Study:
   return found
 
 
+def with_earlier(found: Study, path: str | Path) -> Study:
+  """Adds runs of which an earlier report's JSON is all that was kept.
+
+  The same seed of other code is another run, so they are numbered behind the
+  seeds of `found`: a pair stays within one study. That both had the same
+  rungs and budgets the JSON cannot say; who adds them does.
+
+  Args:
+    found: with the conditions that the JSON names; others of it are left out.
+    path: of what `write` wrote.
+
+  Raises:
+    SettingsError: if it cannot be read or had more rounds.
+  """
+  try:
+    kept = json.loads(Path(path).read_text())
+    curves = {
+      (name, int(seed)): ([tuple(p) for p in run["rounds_seconds_best"]], run)
+      for name, runs in kept.items()
+      for seed, run in runs.items()
+    }
+    most = max(curve[-1][0] for curve, _ in curves.values())
+  except (
+    *(OSError, ValueError, TypeError),
+    *(KeyError, IndexError, AttributeError),
+  ) as error:
+    raise SettingsError(f"{path} is no ablation.json: {error!r}") from error
+  if most > found.rounds:
+    raise SettingsError(
+      f"{path} has runs of {most} rounds, these had {found.rounds}: conditions "
+      "are compared at equal rounds only."
+    )
+  behind = 1 + max(seed for runs in found.runs.values() for seed in runs)
+  merged = {}
+  for name, runs in found.runs.items():
+    like = next(iter(runs.values()))
+    merged[name] = dict(runs)
+    for (condition, seed), (curve, run) in curves.items():
+      if condition == _short(found, name):
+        merged[name][behind + seed] = dataclasses.replace(
+          like, seed=behind + seed, curve=curve, seconds=run["core_s"]
+        )
+  return dataclasses.replace(found, runs=merged)
+
+
 def write(found: Study, goals: Sequence[float], out: Path) -> str:
   """Writes ablation.md, .png and .json to `out`; returns the text.
 
