@@ -29,6 +29,7 @@ _CONDITIONS = flags.DEFINE_list(
   "conditions", [], "Names of conditions; by default all of the track."
 )
 _SEEDS = flags.DEFINE_integer("seeds", 10, "Runs a condition.", lower_bound=1)
+_FIRST = flags.DEFINE_integer("first_seed", 0, "Seed of the first run.")
 _OUT = flags.DEFINE_string("out", "runs/ablation", "Folder for the runs.")
 _PARALLEL = flags.DEFINE_integer(
   "parallel", 1, "Most runs at a time; each keeps one core busy.", lower_bound=1
@@ -67,7 +68,8 @@ def main(argv: list[str]) -> int:
     )
     return EXIT_USAGE
   out = Path(_OUT.value).resolve() / _TRACK.value
-  planned = trials(wanted, range(_SEEDS.value), out)
+  seeds = range(_FIRST.value, _FIRST.value + _SEEDS.value)
+  planned = trials(wanted, seeds, out)
   study = Study(
     planned,
     _command,

@@ -160,16 +160,16 @@ def study(runs: Sequence[Run], metric: Metric, reference: str = "") -> Study:
 def with_earlier(found: Study, path: str | Path) -> Study:
   """Adds runs of which an earlier report's JSON is all that was kept.
 
-  The same seed of other code is another run, so they are numbered behind the
-  seeds of `found`: a pair stays within one study. That both had the same
-  rungs and budgets the JSON cannot say; who adds them does.
+  A seed that is in both is refused: other code often goes the same way, so it
+  would be no other pair. That both had the same rungs and budgets the JSON
+  cannot say; who adds them does.
 
   Args:
     found: with the conditions that the JSON names; others of it are left out.
     path: of what `write` wrote.
 
   Raises:
-    SettingsError: if it cannot be read or had more rounds.
+    SettingsError: if it cannot be read, had more rounds or has a seed again.
   """
   try:
     kept = json.loads(Path(path).read_text())
@@ -189,16 +189,21 @@ def with_earlier(found: Study, path: str | Path) -> Study:
       f"{path} has runs of {most} rounds, these had {found.rounds}: conditions "
       "are compared at equal rounds only."
     )
-  behind = 1 + max(seed for runs in found.runs.values() for seed in runs)
   merged = {}
   for name, runs in found.runs.items():
     like = next(iter(runs.values()))
     merged[name] = dict(runs)
     for (condition, seed), (curve, run) in curves.items():
-      if condition == _short(found, name):
-        merged[name][behind + seed] = dataclasses.replace(
-          like, seed=behind + seed, curve=curve, seconds=run["core_s"]
+      if condition != _short(found, name):
+        continue
+      if seed in runs:
+        raise SettingsError(
+          f"{path} has seed {seed} of {condition} too, which is no other run: "
+          "take one of them out."
         )
+      merged[name][seed] = dataclasses.replace(
+        like, seed=seed, curve=curve, seconds=run["core_s"]
+      )
   return dataclasses.replace(found, runs=merged)
 
 

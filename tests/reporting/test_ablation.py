@@ -125,20 +125,21 @@ def test_reads_runs_from_their_records(tmp_path):
   assert run.best == loop.view.score(loop.view.best("explore"), "explore")
 
 
-def test_an_earlier_report_adds_pairs_of_its_own(tmp_path):
-  ablation.write(ablation.study(RUNS, METRIC), [], tmp_path)
+def test_an_earlier_report_adds_seeds(tmp_path):
+  later = [RUNS[0], RUNS[1], RUNS[3], RUNS[4]]
+  first = [RUNS[2], RUNS[5]]
+  ablation.write(ablation.study(first, METRIC), [], tmp_path)
   kept = tmp_path / "ablation.json"
-  now = ablation.study(RUNS[:1] + RUNS[3:4], METRIC)
-  both = ablation.with_earlier(now, kept)
-  assert list(both.runs["study-full"]) == [0, 1, 2, 3]
-  assert both.runs["study-greedy"][3].best == 7.0
-  text = ablation.write(both, [], tmp_path)
-  # Pairs of one study: -2 of this, -2, -2 and 0 of the earlier one.
-  assert "| greedy | 4 | 3 [" in text
-  assert "] | -1.5 [" in text
-  short = ablation.study([_run("full", 0, _curve((0, 1.0)), rounds=4)], METRIC)
+  both = ablation.with_earlier(ablation.study(later, METRIC), kept)
+  whole = ablation.study(RUNS, METRIC)
+  text = ablation.write(both, [3.0], tmp_path)
+  assert ablation.write(whole, [3.0], tmp_path) == text
+  # The same seed again is no other pair.
+  with pytest.raises(SettingsError, match="seed 0 of full too"):
+    ablation.with_earlier(whole, kept)
+  short = ablation.study([_run("full", 7, _curve((0, 1.0)), rounds=4)], METRIC)
   with pytest.raises(SettingsError, match="runs of 10 rounds, these had 4"):
     ablation.with_earlier(short, kept)
   kept.write_text("[]")
   with pytest.raises(SettingsError, match="is no ablation"):
-    ablation.with_earlier(now, kept)
+    ablation.with_earlier(whole, kept)
