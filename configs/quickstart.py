@@ -79,8 +79,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
       "name": "explore",
       "seeds": (0,),
       "deadline_s": 600.0,
-      # Ten seed spreads behind: it will not come back.
-      "stop": {"reference": "deltanet", "margin": 0.2, "after": 0.3},
       "options": {**shapes, "steps": 200, "warmup": 40, "eval_windows": 128},
     },
   )
