@@ -21,10 +21,12 @@ PALLAS_TPU = "pallas_tpu"
 PALLAS_GPU = "pallas_gpu"
 IMPLEMENTATIONS = (XLA, PALLAS_TPU, PALLAS_GPU, REFERENCE)
 
-# Tokens a chunk of the XLA form. 16 is the fastest on CPU, by `launch.bench
-# kernels`; matrix units want longer rows, so it is 64, the rows of a warp
-# group's product, elsewhere, where nobody has timed it yet.
-_XLA_CHUNKS = {"cpu": 16, "gpu": 64, "tpu": 64}
+# Tokens a chunk of the XLA form. Matrix units want long rows, so it is 64, the
+# rows of a warp group's product, where nobody has timed it yet. On CPU 16 is
+# the fastest by `launch.bench kernels`, and 32 where a state for every 16
+# tokens is more memory than the tokens: from a key width of 64 on, or of 128
+# where a decay a channel weighs the pairs of a chunk.
+_XLA_CHUNK, _CPU_CHUNK, _CPU_WIDE_CHUNK = 64, 16, 32
 _BACKWARD = 2.5  # cost of a backward pass, in forward passes
 
 
@@ -180,7 +182,7 @@ def recurrence(
   if chosen == REFERENCE:
     return operator.reference(*args, g, state, segments, scale)
   if chosen == XLA:
-    chunk = _XLA_CHUNKS[target] if chunk_size is None else chunk_size
+    chunk = chunk_size or _xla_chunk(target, key_dim, g)
     products = XlaProducts(sub_chunk, looks)
     return operator.xla(*args, g, state, segments, scale, chunk, products, name)
   if dtype != jnp.float32:
@@ -254,6 +256,13 @@ def one_token(
   scale = arguments.default_scale(scale, tokens["q"].shape[-1])
   out, state = operator.step(*given, g, state.astype(dtype), scale)
   return out.astype(out_dtype), state
+
+
+def _xla_chunk(target: str, key_dim: int, g: jax.Array | None) -> int:
+  if target != "cpu":
+    return _XLA_CHUNK
+  wide = 128 if g is not None and g.ndim == 4 else 64
+  return _CPU_WIDE_CHUNK if key_dim >= wide else _CPU_CHUNK
 
 
 def _check(
