@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from pallas_kernels.benchmarks.mixers import MIXERS, RWKV7_DECAY
+from pallas_kernels.shared.products import XlaProducts
+from pallas_kernels.shared.triangular import unit_lower_inverse
 
 _EXACT = jax.lax.Precision.HIGHEST
 
@@ -34,7 +36,9 @@ def autodiff_chunks(chunk: int = 64) -> Callable[..., jax.Array]:
   """Returns Gated DeltaNet as public JAX training code writes it.
 
   The formulas of MaxText's chunked form (chunk 64, WY by a triangular solve,
-  a scan over chunks, gradients by autodiff), written from the formulas.
+  a scan over chunks, gradients by autodiff), written from the formulas. The
+  solve takes our inverse and keeps the derivative of a solve: XLA's own on CPU
+  (jaxlib 0.10.2) leaves such a program waiting for ever, within seconds.
   """
 
   def run(q, k, v, beta, g):
@@ -54,8 +58,12 @@ def autodiff_chunks(chunk: int = 64) -> Callable[..., jax.Array]:
     weights = jnp.exp(gap)
     system = jnp.tril(beta * matmul(k, k.mT) * weights, -1)
     rows = jnp.concatenate([beta * v, beta * jnp.exp(total) * k], -1)
-    solved = jax.lax.linalg.triangular_solve(
-      system + jnp.eye(chunk), rows, left_side=True, lower=True
+    inverse = unit_lower_inverse(jax.lax.stop_gradient(system), XlaProducts())
+    solved = jax.lax.custom_linear_solve(
+      lambda x: x + matmul(system, x),
+      rows,
+      lambda _, y: matmul(inverse, y),
+      lambda _, y: matmul(inverse.mT, y),
     )
     u, w = solved[..., :dim], solved[..., dim:]
     scores = matmul(q, k.mT) * weights
