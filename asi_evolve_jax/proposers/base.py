@@ -221,6 +221,7 @@ class Draft:
   Attributes:
     author: "": the name of the proposer.
     references: None: those of the Context.
+    round, island: None: those of the turn.
   """
 
   source: str
@@ -235,6 +236,8 @@ class Draft:
   references: tuple[str, ...] | None = None
   cost: dict[str, float] = dataclasses.field(default_factory=dict)
   choice: dict[str, Any] = dataclasses.field(default_factory=dict)
+  round: int | None = None
+  island: int | None = None
 
 
 class Proposer(Protocol):

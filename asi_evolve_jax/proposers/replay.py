@@ -75,4 +75,7 @@ class Replay:
       author=proposal.author,
       references=proposal.references,
       choice=proposal.choice,
+      # Of several Researchers two may have written one round.
+      round=proposal.round,
+      island=proposal.island,
     )

@@ -419,7 +419,7 @@ class Researcher:
       track=track,
       name=draft.name,
       author=draft.author,
-      round=round_number,
+      round=round_number if draft.round is None else draft.round,
       operator=draft.operator,
       motivation=_with_words(draft.motivation, context.guidance),
       parents=draft.parents,
@@ -432,7 +432,7 @@ class Researcher:
       seen=self._cursor.position if self._cursor else "",
       cost=draft.cost,
       choice=draft.choice,
-      island=island,
+      island=island if draft.island is None else draft.island,
     )
     return Program(hash=program, track=track, source=draft.source), proposal
 

@@ -13,7 +13,7 @@ from asi_evolve_jax.evaluation.budget import Budget
 from asi_evolve_jax.evaluation.limits import worker_environment
 from asi_evolve_jax.programs.source import program_id
 from asi_evolve_jax.proposers import registry
-from asi_evolve_jax.records.schema import REPAIR, Call
+from asi_evolve_jax.records.schema import REPAIR, Call, Program
 from asi_evolve_jax.roles import researcher
 from asi_evolve_jax.roles.credit import credits
 from asi_evolve_jax.roles.loop import setup_logging
@@ -430,9 +430,18 @@ def test_a_replay_gives_the_same_proposals_in_the_same_order(tmp_path):
   with GeminiServer(one) as server:
     first = _loop(tmp_path / "a", server, "mixed", repair=True)
     _run(first, 6)
+  # A second Researcher wrote round 4 beside the first one, on an island.
+  fourth = next(p for p in first.candidates() if p.round == 4)
+  source = json.dumps({"score": 2.5, "beside": 1})
+  beside = Program(
+    hash=program_id(source), track=fourth.track, source=source
+  )
+  first.records.put(
+    beside, dataclasses.replace(fourth, program=beside.hash, island=1)
+  )
   url = f"replay:file://{tmp_path / 'a' / 'records'}/"
   again = _loop(tmp_path / "b", server, "mixed", llm=url, repair=True)
-  _run(again, 6)  # the server is gone
+  _run(again, 7)  # the server is gone
 
   def told(loop):
     return [
