@@ -433,9 +433,7 @@ def test_a_replay_gives_the_same_proposals_in_the_same_order(tmp_path):
   # A second Researcher wrote round 4 beside the first one, on an island.
   fourth = next(p for p in first.candidates() if p.round == 4)
   source = json.dumps({"score": 2.5, "beside": 1})
-  beside = Program(
-    hash=program_id(source), track=fourth.track, source=source
-  )
+  beside = Program(hash=program_id(source), track=fourth.track, source=source)
   first.records.put(
     beside, dataclasses.replace(fourth, program=beside.hash, island=1)
   )
