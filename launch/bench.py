@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -115,12 +116,21 @@ def main(argv: list[str]) -> int:
     except tpu.NotCheckedError as error:
       print(error, file=sys.stderr)
       return NOT_CHECKED
-  for row in _measure(argv[1]):
-    rows.append(row)
-    # Some rows take minutes: who stops early keeps those that are there.
-    if _JSON.value:
-      Path(_JSON.value).write_text(json.dumps(report, indent=1) + "\n")
+  stopped = False
+  try:
+    for row in _measure(argv[1]):
+      rows.append(row)
+      # Some rows take minutes: who stops early keeps those that are there.
+      _write(report)
+  except KeyboardInterrupt:
+    stopped = True
+    _write(report)  # the signal may have come while it was written
   _print(argv[1], rows)
+  if stopped:
+    print(f"stopped: {len(rows)} rows were measured", file=sys.stderr)
+    sys.stdout.flush()
+    # XLA may be at work in other threads: taking it down would crash.
+    os._exit(128 + signal.SIGINT)
   refused = [r for r in rows if "refused" in r and r["form"] == "pallas_tpu"]
   if refused:
     print(f"{len(refused)} kernels do not compile: {refused}", file=sys.stderr)
@@ -128,6 +138,11 @@ def main(argv: list[str]) -> int:
   if failed:
     print(f"{len(failed)} kernels fail: {failed}", file=sys.stderr)
   return 1 if refused or failed else 0
+
+
+def _write(report: dict[str, Any]) -> None:
+  if _JSON.value:
+    Path(_JSON.value).write_text(json.dumps(report, indent=1) + "\n")
 
 
 def _measure(command: str) -> Iterable[dict[str, Any]]:
@@ -175,20 +190,27 @@ def _kernels() -> Iterable[dict[str, Any]]:
   import jax
 
   from asi_evolve_jax.training import allocator
-  from pallas_kernels.benchmarks import timing
+  from pallas_kernels.benchmarks import mixers, timing
+
+  def shown(rows: Iterable[dict[str, Any]], sizes: int) -> Iterable[Any]:
+    # Drawn once a second: a bar must not take time from what is timed.
+    total = sizes * len(mixers.MIXERS)
+    return track(rows, total=total, refresh_per_second=1)
 
   if on is None:
     on = "gpu" if jax.default_backend() == "gpu" else "cpu"
   if on == "gpu-small":
-    return timing.bench_gpu(timing.GPU_REHEARSAL, 1)
+    sizes = timing.GPU_REHEARSAL
+    return shown(timing.bench_gpu(sizes, 1), len(sizes))
   if on == "gpu":
     sizes = timing.GPU_SIZES + timing.GPU_DIMS
-    return timing.bench_gpu(sizes, _REPEATS.value)
+    return shown(timing.bench_gpu(sizes, _REPEATS.value), len(sizes))
   # As the trainer does: without it a large share of the time is page faults.
   allocator.keep_freed_memory()
   times = tuple(int(time) for time in _TIMES.value)
   dims = tuple(int(dim) for dim in _DIMS.value)
-  return timing.bench_cpu(times, dims, _REPEATS.value)
+  rows = timing.bench_cpu(times, dims, _REPEATS.value)
+  return shown(rows, len(times) * len(dims))
 
 
 def _lengths() -> list[dict[str, Any]]:

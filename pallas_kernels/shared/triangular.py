@@ -4,6 +4,9 @@ By block elimination on blocks of 2, 4, ..., C: with the diagonal blocks
 inverted, the block below them is -X_22 A_21 X_11. Each step is exact
 elimination, so the error stays at rounding where a Neumann series (powers of
 A) loses all digits on near-duplicate keys. C must be a power of two.
+
+Not by jax.lax.linalg.triangular_solve: no kernel can call it, and on CPU with
+jaxlib 0.10.2 a program that holds one between other work may never return.
 """
 
 from __future__ import annotations

@@ -1,12 +1,17 @@
-"""The benchmark's command where there is nothing to measure with."""
+"""The benchmark's command: with nothing to measure with, and stopped early."""
 
 import importlib.util
+import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("on", ["tpu-small", "tpu-lengths"])
@@ -21,7 +26,7 @@ def test_without_libtpu_one_line_says_that_nothing_was_checked(on, tmp_path):
     text=True,
     timeout=120,
     env=dict(os.environ),
-    cwd=pathlib.Path(__file__).resolve().parents[2],
+    cwd=ROOT,
     check=False,
   )
   assert done.returncode == 3
@@ -31,3 +36,27 @@ def test_without_libtpu_one_line_says_that_nothing_was_checked(on, tmp_path):
     "'asi-evolve-jax[tpu-aot]' in an environment of its own)\n"
   )
   assert not figures.exists()
+
+
+@pytest.mark.slow
+def test_who_stops_it_keeps_the_rows_that_are_there(tmp_path):
+  figures = tmp_path / "figures.json"
+  flags = ["--on=cpu", "--dims=8", "--times=8", f"--json={figures}"]
+  with subprocess.Popen(
+    [sys.executable, "-m", "launch.bench", "kernels", *flags],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    cwd=ROOT,
+  ) as process:
+    until = time.monotonic() + 120
+    while not figures.exists() and process.poll() is None:
+      assert time.monotonic() < until
+      time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+  assert process.returncode == 130, err
+  rows = json.loads(figures.read_text())["figures"]
+  assert 1 <= len(rows) < 9
+  assert all(row["mixer"] in out for row in rows)
+  assert f"stopped: {len(rows)} rows were measured" in err
