@@ -42,6 +42,7 @@ _KERNEL = re.compile(
   r'%([\w.\-]+) = [^\n]*custom_call_target="tpu_custom_call"'
 )
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_NO_ESTIMATE = 2**60  # libtpu writes 2^61 cycles for what it cannot model
 _COMPUTATION = re.compile(r"(?:ENTRY )?%([\w.\-]+)")
 _WHILE = re.compile(r" while\(.*condition=%([\w.\-]+), body=%([\w.\-]+)")
 _INTEGER = re.compile(r" = [su]\d+\[\]\S* constant\((\d+)\)")
@@ -57,8 +58,9 @@ class Compiled:
 
   Attributes:
     kernels: by name.
-    unread: why there is no schedule of a kernel, by name. Where there is one,
-      no sum of cycles is that of the program.
+    unread: why there is no schedule of a kernel, by name, or no estimate of
+      "XLA's fusions". Where there is one, no sum of cycles is that of the
+      program.
     xla_cycles: sum over XLA's fusions, loop bodies times their trips.
     temp_bytes: HBM for temporaries.
     argument_bytes, output_bytes: of HBM.
@@ -129,11 +131,16 @@ class Compiler:
     seconds = time.monotonic() - start
     text = compiled.as_text() or ""
     kernels, unread = self._kernels(text)
+    try:
+      cycles = xla_cycles(text)
+    except UnreadError as error:
+      cycles = 0
+      unread["XLA's fusions"] = str(error)
     memory: Any = compiled.memory_analysis()
     return Compiled(
       kernels=kernels,
       unread=unread,
-      xla_cycles=xla_cycles(text),
+      xla_cycles=cycles,
       temp_bytes=int(memory.temp_size_in_bytes),
       argument_bytes=int(memory.argument_size_in_bytes),
       output_bytes=int(memory.output_size_in_bytes),
@@ -190,12 +197,18 @@ class Compiler:
 
 
 def xla_cycles(hlo: str) -> int:
-  """Returns the estimated cycles of compiled HLO, each loop body every trip."""
+  """Returns the estimated cycles of compiled HLO, each loop body every trip.
+
+  Raises:
+    UnreadError: if libtpu has no estimate of a fusion.
+  """
   runs = _runs(hlo)
   total = 0
   for computation, line in _lines(hlo):
     match = _CYCLES.search(line)
     if match:
+      if int(match[1]) >= _NO_ESTIMATE:
+        raise UnreadError("libtpu has no estimate of one.")
       total += int(match[1]) * runs.get(computation, 1)
   return total
 

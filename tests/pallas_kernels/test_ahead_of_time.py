@@ -13,6 +13,7 @@ import pytest
 
 from pallas_kernels.ahead_of_time import cases
 from pallas_kernels.ahead_of_time.compiler import xla_cycles
+from pallas_kernels.ahead_of_time.schedule import UnreadError
 from pallas_kernels.benchmarks import mixers, tpu
 
 OWN = {"linear_attention", "delta_rule", "gated_delta_rule", "dplr_delta_rule"}
@@ -56,6 +57,14 @@ ENTRY %main (a: f32[8]) -> f32[8] {
 
 def test_loop_bodies_count_as_often_as_they_run():
   assert xla_cycles(HLO) == 16 * (100 + 5 * 10) + 1000 + 7 + 30
+
+
+def test_what_libtpu_cannot_model_has_no_cycles():
+  unknown = HLO.replace(
+    '"estimated_cycles":"7"', f'"estimated_cycles":"{2**61}"'
+  )
+  with pytest.raises(UnreadError, match="no estimate"):
+    xla_cycles(unknown)
 
 
 def test_every_table_has_every_mixer():
