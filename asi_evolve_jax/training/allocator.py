@@ -30,7 +30,7 @@ def keep_freed_memory() -> bool:
     return False
   settings = (
     (_M_MMAP_MAX, 0),  # large blocks come from the heap too,
-    (_M_TRIM_THRESHOLD, 2**31 - 1),  # which does not shrink,
+    (_M_TRIM_THRESHOLD, -1),  # which never shrinks,
     (_M_ARENA_MAX, 1),  # and which all threads share
   )
   return all([library.mallopt(name, value) == 1 for name, value in settings])

@@ -18,6 +18,10 @@ from pallas_kernels.benchmarks.mixers import MIXERS, Size, arguments
 from pallas_kernels.shared import pallas_gpu
 
 _CPU_TOKENS = 4096
+# Calls of each form on CPU before those that are timed: the heap grows in the
+# first ones, and a page fault for every 4 KiB of states is twice the work
+# (measured: a token scan of 1.9 s took 5.4 s in its third call).
+_CPU_WARM_UP = 4
 # Those that flash-linear-attention's README publishes times of.
 GPU_SIZES = (
   Size(1, 8192, 96, 128),
@@ -60,7 +64,8 @@ def bench_cpu(
       }
       if name == "Gated DeltaNet":
         steps["autodiff chunks of 64"] = forms.autodiff_chunks()
-      timed = _in_turn({n: _step(f, args) for n, f in steps.items()}, repeats)
+      steps = {n: _step(f, args) for n, f in steps.items()}
+      timed = _in_turn(steps, repeats, warm_up=_CPU_WARM_UP)
       yield {"mixer": name, **size._asdict(), **_ratios(timed, "xla")}
 
 
@@ -187,10 +192,11 @@ def _torch_step(form: Callable[..., Any], args: Mapping[str, Any], back: bool):
 
 
 def _in_turn(
-  steps: Mapping[str, Callable[[], Any]], repeats: int
+  steps: Mapping[str, Callable[[], Any]], repeats: int, warm_up: int = 1
 ) -> dict[str, list[float]]:
-  for step in steps.values():
-    step()  # compiles
+  for _ in range(warm_up):
+    for step in steps.values():
+      step()
   times: dict[str, list[float]] = {name: [] for name in steps}
   for _ in range(repeats):
     for name, step in steps.items():

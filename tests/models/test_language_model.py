@@ -142,6 +142,7 @@ def test_scan_over_layers_equals_a_loop_in_float64(tied):
   np.testing.assert_allclose(got, want, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_activations_stay_near_float32():
   wide, params = build()
   low, _ = build(compute_dtype="bfloat16")
@@ -209,6 +210,7 @@ class Exported:
     self.apply = jax.export.deserialize(apply.serialize(vjp_order=2)).call
 
 
+@pytest.mark.slow
 def test_an_exported_mixer_in_recomputed_blocks_trains_like_the_mixer():
   mixer = DeltaMixer()
   config = dataclasses.replace(CONFIG, remat="block")

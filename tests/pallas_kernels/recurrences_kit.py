@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from pallas_kernels.delta_rule import delta_rule
 from pallas_kernels.delta_rule import step as delta_step
@@ -30,6 +31,21 @@ BFLOAT16 = 2**-6
 # Sequences packed into rows of 37 tokens: one of a single token, one within a
 # chunk, one over several.
 SEGMENTS = np.repeat([[4, 1, 2, 1], [0, 1, 2, 9]], [3, 1, 14, 19], axis=1)
+
+
+def pairs(*decays):
+  """Returns cases of each operator with each kind of decay.
+
+  The delta rule with a decay a channel runs nearly all the code there is; the
+  others are slow tests, as they are as many compilations.
+  """
+  return [
+    (operator, decay)
+    if (operator, decay) == ("delta_rule", "vector")
+    else pytest.param(operator, decay, marks=pytest.mark.slow)
+    for operator in OPERATORS
+    for decay in decays or DECAYS
+  ]
 
 
 def draw(

@@ -31,8 +31,7 @@ def check(operator, args, tolerance, packed=False):
   recurrences.check(actual, want, tolerance)
 
 
-@pytest.mark.parametrize("decay", DECAYS)
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(("operator", "decay"), recurrences.pairs())
 def test_kernel_equals_float64_recurrence(operator, decay):
   # Keys nearly alike, and decays so strong that exp(-G) would overflow.
   args = recurrences.draw(
@@ -48,11 +47,13 @@ def test_near_duplicate_keys_at_beta_2():
   check("delta_rule", args, 1e-3)
 
 
+@pytest.mark.slow
 def test_kernel_sees_the_sequences_of_packed_rows():
   args = recurrences.draw("dplr_delta_rule", 21, decay="vector")
   check("dplr_delta_rule", args, recurrences.FLOAT32, packed=True)
 
 
+@pytest.mark.slow
 def test_a_rate_a_head_reaches_the_kernel():
   args = recurrences.single(recurrences.draw("delta_rule", 24, time=20))
   q, k, v, g = (args[name] for name in "qkvg")
@@ -71,6 +72,7 @@ def test_a_rate_a_head_reaches_the_kernel():
   recurrences.check(gradients(beta, "pallas_gpu"), want, recurrences.FLOAT32)
 
 
+@pytest.mark.slow
 def test_values_in_blocks_add_up_in_bfloat16(monkeypatch):
   monkeypatch.setattr(pallas_gpu, "_VALUES", 16)
   args = recurrences.draw(

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from recurrences_kit import (
-  DECAYS,
   FLOAT32,
   FORMS,
   OPERATORS,
@@ -13,6 +12,7 @@ from recurrences_kit import (
   check,
   draw,
   equations,
+  pairs,
   run,
   run_compiled,
   run_with_gradients,
@@ -26,8 +26,7 @@ from pallas_kernels.delta_rule import (
 )
 
 
-@pytest.mark.parametrize("decay", DECAYS)
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(("operator", "decay"), pairs())
 def test_halves_with_passed_state_equal_the_whole(operator, decay):
   args = single(draw(operator, 4, decay=decay, time=50))
   whole, last = run_compiled(operator, args)
@@ -41,8 +40,7 @@ def test_halves_with_passed_state_equal_the_whole(operator, decay):
   np.testing.assert_allclose(end, last, atol=FLOAT32)
 
 
-@pytest.mark.parametrize("decay", DECAYS)
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(("operator", "decay"), pairs())
 def test_steps_equal_the_whole(operator, decay):
   args = single(draw(operator, 5, decay=decay, time=19))
   whole, last = run_compiled(operator, args)
@@ -80,6 +78,7 @@ def test_future_tokens_change_nothing(operator):
   np.testing.assert_allclose(out[:, :23], other[:, :23], atol=FLOAT32 / 4)
 
 
+@pytest.mark.slow
 def test_gated_delta_rule_is_the_delta_rule_with_beta():
   args = single(draw("delta_rule", 7))
   q, k, v, g = (args[name] for name in "qkvg")
@@ -98,8 +97,7 @@ def test_gated_delta_rule_is_the_delta_rule_with_beta():
     gated_delta_rule(q, k, v, q, g)
 
 
-@pytest.mark.parametrize("decay", ["scalar", "vector"])
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(("operator", "decay"), pairs("scalar", "vector"))
 def test_a_decay_of_zero_forgets_everything(operator, decay):
   args = single(draw(operator, 10, decay=decay))
   args["g"] = args["g"].at[:, 11].set(-jnp.inf)
@@ -172,8 +170,7 @@ def test_a_step_honours_the_options_of_the_whole(operator):
     step(*tokens, state=start)
 
 
-@pytest.mark.parametrize("decay", DECAYS)
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(("operator", "decay"), pairs())
 def test_the_recurrence_of_packed_rows_is_that_of_each_sequence(
   operator, decay
 ):

@@ -19,6 +19,7 @@ from recurrences_kit import (
   draw,
   equations,
   exact,
+  pairs,
   run,
   run_with_gradients,
   single,
@@ -58,8 +59,7 @@ def test_chunked_equals_float64_recurrence(operator, decay, case):
     for case in CASES
   ],
 )
-@pytest.mark.parametrize("decay", DECAYS)
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(("operator", "decay"), pairs())
 def test_tpu_kernel_equals_float64_recurrence(operator, decay, case):
   options, tolerance = CASES[case]
   args = draw(operator, 0, decay=decay, **options)
@@ -68,16 +68,14 @@ def test_tpu_kernel_equals_float64_recurrence(operator, decay, case):
 
 
 @pytest.mark.parametrize("implementation", ["xla", "pallas_tpu"])
-@pytest.mark.parametrize("decay", ["none", "vector"])
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(("operator", "decay"), pairs("none", "vector"))
 def test_packed_rows_equal_float64_recurrence(operator, decay, implementation):
   args = draw(operator, 12, decay=decay)
   actual = run_with_gradients(operator, single(args), implementation, 16, True)
   check(actual, exact(operator, args, True), FLOAT32)
 
 
-@pytest.mark.parametrize("decay", DECAYS)
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(("operator", "decay"), pairs())
 def test_chunked_algebra_is_exact_in_float64(operator, decay):
   args = draw(operator, 1, decay=decay)
   with jax.enable_x64(True):
@@ -103,6 +101,7 @@ ANY_SHAPE = {
 }
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=3, deadline=None, derandomize=True)
 @hypothesis.example("delta_rule", "vector", SMALLEST, 16)
 @hypothesis.example("linear_attention", "scalar", SMALLEST | {"time": 32}, 16)
@@ -129,8 +128,7 @@ def test_any_shape_in_kernels(
   check(actual, exact(operator, wide), FLOAT32)
 
 
-@pytest.mark.parametrize("decay", ["none", "vector"])
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(("operator", "decay"), pairs("none", "vector"))
 def test_bfloat16_inputs_keep_a_float32_state(operator, decay):
   args = draw(operator, 3, decay=decay)
   low = {name: jnp.asarray(x, jnp.bfloat16) for name, x in args.items()}
@@ -323,6 +321,7 @@ def test_wide_heads_take_the_schedule_of_their_dtype(dtype, chunk, group):
   assert call.params["grid_mapping"].grid == (1, 2 // group, 256 // chunk)
 
 
+@pytest.mark.slow
 def test_heads_that_are_added_change_nothing(monkeypatch):
   # With so little room three heads of 8 become two pairs.
   monkeypatch.setattr(pallas_tpu, "_WIDEST", 16)
@@ -335,6 +334,7 @@ def test_heads_that_are_added_change_nothing(monkeypatch):
   check(got, jax.tree.map(np.asarray, want), FLOAT32)
 
 
+@pytest.mark.slow
 def test_near_duplicate_keys_in_bfloat16():
   """What docs/kernels.md says of them: the kernels' worst case.
 

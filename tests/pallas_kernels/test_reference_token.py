@@ -49,6 +49,7 @@ def test_the_choice_is_made_where_it_is_open():
   assert count() == 0
 
 
+@pytest.mark.slow
 def test_a_vmap_chooses_once_for_all():
   args = single(draw("linear_attention", 2, batch=2, decay="vector", time=16))
   args["g"] = args["g"].at[1].multiply(60.0)  # strong in one of them alone

@@ -30,6 +30,7 @@ def put(monkeypatch, **made):
   monkeypatch.setattr(timing.forms, "MIXERS", made)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_fails_takes_no_other_row_with_it(monkeypatch):
   put(monkeypatch, refuses=refuses, right=linear_attention)
   refused, right = timing.bench_gpu((SIZE,), 1)
@@ -50,6 +51,7 @@ def test_states_and_gradients_are_compared_too(monkeypatch):
   assert errors["dk"] > timing.TOLERANCE
 
 
+@pytest.mark.slow
 def test_a_peer_that_computes_something_else_is_seen(monkeypatch):
   put(monkeypatch, right=linear_attention)
 

@@ -39,6 +39,7 @@ def worker(tmp_path):
   worker.close()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(worker, caplog):
   first = worker(["gate", "loss"])
   assert first.shape == (2, DIM)

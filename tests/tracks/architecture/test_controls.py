@@ -58,6 +58,7 @@ def test_a_window_over_all_that_trains_is_attention(width, message):
   assert re.search(message, reply.error), reply.error
 
 
+@pytest.mark.slow
 def test_a_recurrent_form_must_be_the_same_function():
   good = run(RECURRENT.replace("FACTOR", "1.0"))
   assert good.status == "ok", (good.gate, good.error)
@@ -77,6 +78,7 @@ def test_a_recurrent_form_must_be_the_same_function():
   assert "defines step alone" in alone.error
 
 
+@pytest.mark.slow
 def test_frames_hold_no_targets():
   honest, peeping = run(GOOD), run(PEEPING)
   assert "decode_flops_per_token" not in honest.report
@@ -84,6 +86,7 @@ def test_frames_hold_no_targets():
   assert peeping.report["artifact_hash"] == honest.report["artifact_hash"]
 
 
+@pytest.mark.slow
 def test_what_was_judged_is_what_trains():
   # It leaks once it has been looked at: in what is exported, so it is refused.
   late = run(changing("> 1"))

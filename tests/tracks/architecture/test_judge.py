@@ -205,6 +205,7 @@ def test_the_report_is_the_judges_own(honest):
   json.dumps(reply.report)
 
 
+@pytest.mark.slow
 def test_what_trains_on_tpus_must_cost_what_it_costs_on_a_cpu():
   honest = trace.run(request(GOOD, platform="tpu")).payload
   more = spoil("y.astype(x.dtype)", "y + 0 * jax.nn.softmax(y @ y.mT) @ y")

@@ -79,6 +79,7 @@ def test_a_kernel_that_rounds_in_another_order_passes():
   kernel_gates.check_forms(one, two, DEPTH)
 
 
+@pytest.mark.slow
 def test_a_form_for_tpus_without_kernels_runs_and_is_compared():
   def traced(source, platform):
     mixer = contract.execute(source).TokenMixer
@@ -165,6 +166,7 @@ def test_a_kernel_whose_loops_have_no_number_claims_no_cycles():
     kernel_gates.report_compiled([unread], counted=True)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_does_not_lower_for_tpus_is_refused():
   # Sorting one row is nothing to do, so both forms agree.
   sort = spoil("h = carry[...]", "h = jnp.sort(carry[...], axis=0)", OWN)

@@ -133,6 +133,7 @@ def test_mixer_keeps_bfloat16_and_agrees_with_float32(name):
   assert np.sqrt(np.mean(error**2)) < bound * np.sqrt(np.mean(wide**2))
 
 
+@pytest.mark.slow
 def test_steps_make_the_whole():
   graph, params = build(SOURCES["many"])
 

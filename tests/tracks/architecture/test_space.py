@@ -86,6 +86,7 @@ def test_every_step_from_a_published_mixer_is_a_program_of_its_own():
   assert len(ids) == len(genomes)
 
 
+@pytest.mark.slow
 def test_random_genomes_render_to_programs_of_their_own():
   rng = random.Random(0)
   genomes = {}

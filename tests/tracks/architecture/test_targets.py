@@ -58,6 +58,7 @@ def test_a_program_has_its_kernel_for_tpus_alone(name):
   assert not result["unread"]
 
 
+@pytest.mark.slow
 def test_the_example_kernel_equals_its_other_form():
   rng = np.random.default_rng(0)
   a = jnp.asarray(rng.uniform(0, 1, (2, 70, 5)), jnp.float32)
@@ -66,6 +67,7 @@ def test_the_example_kernel_equals_its_other_form():
   np.testing.assert_allclose(got, own_kernel.scan_xla(a, b), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_example_derivative_is_that_of_its_other_form():
   rng = np.random.default_rng(1)
   with jax.enable_x64(True):

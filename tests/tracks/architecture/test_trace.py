@@ -219,6 +219,7 @@ def test_a_yardstick_may_be_quadratic():
   assert reply.report["state_size"] == 2 * DIM * TIME
 
 
+@pytest.mark.slow
 def test_bfloat16_needs_a_cast():
   half = {"compute_dtype": "bfloat16"}
   assert run(GOOD, model=half).status == "ok"

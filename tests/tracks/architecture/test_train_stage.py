@@ -160,6 +160,7 @@ def _watched(options, *, score, margin, after):
   )
 
 
+@pytest.mark.slow
 def test_who_falls_behind_the_reference_stops_without_a_score(
   options, folders, payload, tmp_path
 ):
@@ -173,6 +174,7 @@ def test_who_falls_behind_the_reference_stops_without_a_score(
   assert reply.cost == {"tokens": 4 * 4 * 32}
 
 
+@pytest.mark.slow
 def test_who_keeps_up_with_the_reference_goes_on(
   options, folders, payload, tmp_path
 ):
@@ -181,6 +183,7 @@ def test_who_keeps_up_with_the_reference_goes_on(
   assert reply.status == "ok"
 
 
+@pytest.mark.slow
 def test_a_score_with_speed_keeps_the_raw_quality(
   options, folders, payload, tmp_path
 ):
@@ -204,6 +207,7 @@ def test_a_score_with_speed_keeps_the_raw_quality(
   assert 0.05 < ratio < 20
 
 
+@pytest.mark.slow
 def test_step_times_are_those_of_each_model(options, payload):
   trainer, _ = harness.make_trainer(payload, options)
 
@@ -220,6 +224,7 @@ def test_step_times_are_those_of_each_model(options, payload):
   assert slow > 0.2
 
 
+@pytest.mark.slow
 def test_verification_scores_held_out_text_in_a_stage_of_its_own(
   options, folders, payload, tmp_path, monkeypatch
 ):
@@ -266,6 +271,7 @@ def test_verification_scores_held_out_text_in_a_stage_of_its_own(
   assert trigrams[0] != trigrams[1]
 
 
+@pytest.mark.slow
 def test_saved_parameters_come_back_as_they_were(options, payload, tmp_path):
   trainer, _ = harness.make_trainer(payload, options)
   params = trainer.init(3)["params"]
@@ -278,6 +284,7 @@ def test_saved_parameters_come_back_as_they_were(options, payload, tmp_path):
     harness.load_params(path, params["ends"])
 
 
+@pytest.mark.slow
 def test_a_task_begun_again_does_not_train_a_finished_seed(
   options, folders, payload, tmp_path, monkeypatch
 ):
@@ -304,6 +311,7 @@ def test_a_task_begun_again_does_not_train_a_finished_seed(
   assert fresh.metrics[0] == both.metrics[1]
 
 
+@pytest.mark.slow
 def test_divergence_is_a_failure_with_the_reason(options, folders, tmp_path):
   source = SOURCE.replace("x.shape[1] @", "0.0 @")
   reply = train.run(
@@ -315,6 +323,7 @@ def test_divergence_is_a_failure_with_the_reason(options, folders, tmp_path):
   assert reply.cost == {"tokens": 1 * 4 * 32}
 
 
+@pytest.mark.slow
 def test_who_needs_more_flops_than_the_rung_has_is_rejected_untrained(
   options, folders, payload, tmp_path
 ):
@@ -333,6 +342,7 @@ def test_who_needs_more_flops_than_the_rung_has_is_rejected_untrained(
   assert reply.cost == {}
 
 
+@pytest.mark.slow
 def test_a_leak_that_training_opens_is_refused(options, folders, tmp_path):
   run = dataclasses.replace(options.run, lr=0.3)  # six steps have to do
   hot = dataclasses.replace(options, run=run)
@@ -410,6 +420,7 @@ def test_a_rate_that_diverges_is_not_chosen(
   assert 6 * 4 * 32 < reply.cost["tokens"] < 2 * 6 * 4 * 32
 
 
+@pytest.mark.slow
 def test_text_longer_than_any_trained_on_is_scored_beyond_that_length(
   options, folders, tmp_path
 ):
