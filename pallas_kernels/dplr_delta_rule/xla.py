@@ -122,27 +122,30 @@ def _backward(
   q, k, v, p, e, decay, states, seen, w, weights = saved
   inverse, looks, scores, erased = weights
   dout, dlast = cotangents
+  chunk = q.shape[-2]
   reader, looker = Reader(q), Reader(p, early=True, strict=True)
   late = decays.to_end(decay)
+  keys = [decays.decayed(x, late) for x in (e, k)]
 
   def visit(ds, xs):
-    e_late, q_read, w, dseen, dout, factor = xs
-    dseen = dseen + products.nn(e_late, ds)
+    keys, q_read, w, dseen, dout, factor = xs
+    dwrote = products.nn(keys, ds)
+    dseen = dseen + dwrote[..., :chunk, :]
     before = products.nn(q_read, dout) + products.nn(w, dseen)
-    return before + decays.carried(ds, factor), (ds.mT, dseen)
+    before = before + decays.carried(ds, factor)
+    return before, (ds.mT, dseen, dwrote[..., chunk:, :])
 
   xs = (
-    decays.decayed(e, late),
+    jnp.concatenate(keys, axis=-2),
     decays.decayed(q, decays.since_start(reader, decay)).mT,
     w.mT,
     products.tn_lower(erased, dout),
     dout,
     chunks.factor(decay),
   )
-  dstate, (dstates, dseen) = jax.lax.scan(visit, dlast, xs, reverse=True)
+  dstate, (dstates, dseen, dv) = jax.lax.scan(visit, dlast, xs, reverse=True)
   dlook = products.tn_lower(inverse, dseen)
-  dv = products.tn_lower(scores, dout) + products.tn_lower(looks, dlook)
-  dv = dv + products.nt(decays.decayed(k, late), dstates)
+  dv = dv + products.tn_lower(scores, dout) + products.tn_lower(looks, dlook)
   grads = linear.gradients(
     [reader, looker],
     [dout, dlook],

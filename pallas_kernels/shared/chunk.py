@@ -145,15 +145,15 @@ def gradients(
   """
   late = decays.to_end(decay)
   dkeys_late = [
-    decays.decayed(products.nn(value, dstate), late) for value in values
+    decays.decayed(dkey, late) for dkey in products.each(values, dstate)
   ]
-  dms = [[products.nt(dread, value) for value in values] for dread in dreads]
+  dms = products.pairs(dreads, values)
   dreaders, dkeys = decays.grams_vjp(dms, readers, keys, decay, products)
   dkeys = [a + b for a, b in zip(dkeys, dkeys_late, strict=True)]
-  for n, (reader, dread) in enumerate(zip(readers, dreads, strict=True)):
+  before = products.each(dreads, state)
+  for n, (reader, dread) in enumerate(zip(readers, before, strict=True)):
     since = decays.since_start(reader, decay)
-    before = decays.decayed(products.nn(dread, state), since)
-    dreaders[n] = dreaders[n] + before
+    dreaders[n] = dreaders[n] + decays.decayed(dread, since)
   ddecay, factor = None, decays.across(decay)
   if decay is not None and factor is not None:
     end = factor * jnp.sum(state * dstate, -2, keepdims=True)

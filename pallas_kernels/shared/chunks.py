@@ -12,6 +12,12 @@ import numpy as np
 
 from pallas_kernels.shared import decay as decays
 from pallas_kernels.shared.decay import Decay
+from pallas_kernels.shared.products import EXACT
+
+# XLA on CPU sums up to this many tokens in one piece. Of longer sums it makes
+# pieces, and lays the array out anew for them: at K = 128 that was an eighth
+# of a step.
+_ONE_SUM = 16
 
 
 def fit_chunk(chunk_size: int, time: int) -> int:
@@ -62,7 +68,7 @@ def running_decay(
   if g is None:
     return None
   g = split(g if g.ndim == 4 else g[..., None], chunk, dtype)
-  total = jnp.cumsum(g, axis=-2)
+  total = _running_sum(g)
   own = total - g if early else None
   if segments is None:
     return Decay(total, own)
@@ -70,6 +76,13 @@ def running_decay(
   last = segment[:-1, ..., -1:, :]
   before = jnp.concatenate([jnp.zeros_like(segment[:1, ..., :1, :]), last])
   return Decay(total, own, segment, before)
+
+
+def _running_sum(g: jax.Array) -> jax.Array:
+  chunk = g.shape[-2]
+  if chunk <= _ONE_SUM:
+    return jnp.cumsum(g, axis=-2)
+  return jnp.matmul(np.tri(chunk, dtype=g.dtype), g, precision=EXACT)
 
 
 def numbered(segment_ids: jax.Array) -> jax.Array:

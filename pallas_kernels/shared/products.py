@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import jax
@@ -51,6 +52,16 @@ class Products(Protocol):
     """Returns a @ b of float32 operands to 16 bits at least."""
     ...
 
+  def each(self, rows: Sequence[jax.Array], b: jax.Array) -> list[jax.Array]:
+    """Returns a @ b for each a of rows, all of one shape."""
+    ...
+
+  def pairs(
+    self, rows: Sequence[jax.Array], columns: Sequence[jax.Array]
+  ) -> list[list[jax.Array]]:
+    """Returns a @ b^T for each a of rows with each b of columns."""
+    ...
+
 
 class KernelProducts(NamedTuple):
   """Products of matrices inside a kernel, with float32 sums.
@@ -98,6 +109,14 @@ class KernelProducts(NamedTuple):
     rest = self.nn(rest_a, high_b) + self.nn(high_a, rest_b)
     return self.nn(high_a, high_b) + rest
 
+  def each(self, rows: Sequence[jax.Array], b: jax.Array) -> list[jax.Array]:
+    return [self.nn(a, b) for a in rows]
+
+  def pairs(
+    self, rows: Sequence[jax.Array], columns: Sequence[jax.Array]
+  ) -> list[list[jax.Array]]:
+    return [[self.nt(a, b) for b in columns] for a in rows]
+
   def _product(
     self, a: jax.Array, b: jax.Array, left: int, right: int
   ) -> jax.Array:
@@ -112,7 +131,11 @@ class KernelProducts(NamedTuple):
 
 
 class XlaProducts(NamedTuple):
-  """Products of batches [..., rows, columns] in full precision."""
+  """Products of batches [..., rows, columns] in full precision.
+
+  Those of `each` and `pairs` are one product: a backend gets more out of a
+  large one.
+  """
 
   sub_chunk: int = SUB_CHUNK
   looks: bool = False
@@ -137,6 +160,16 @@ class XlaProducts(NamedTuple):
 
   def fine(self, a: jax.Array, b: jax.Array) -> jax.Array:
     return self.nn(a, b)
+
+  def each(self, rows: Sequence[jax.Array], b: jax.Array) -> list[jax.Array]:
+    together = self.nn(jnp.concatenate(rows, axis=-2), b)
+    return jnp.split(together, len(rows), axis=-2)
+
+  def pairs(
+    self, rows: Sequence[jax.Array], columns: Sequence[jax.Array]
+  ) -> list[list[jax.Array]]:
+    parts = self.each(rows, jnp.concatenate(columns, axis=-2).mT)
+    return [jnp.split(part, len(columns), axis=-1) for part in parts]
 
 
 def read_state(x: jax.Array, state: jax.Array) -> jax.Array:
