@@ -56,6 +56,7 @@ def forward_cost(
   # Two Gram matrices, the inverse, W and U, and the scores with V~ ...
   inside = (2 * grams + 1) * size * key_dim + 2 * size * value_dim
   inside += 2 * max(0, chunk.bit_length() - 2) * size * chunk
+  inside += size * entries  # the decay's running sum
   # ... then W S, the read and the update of the state.
   passing = 3 * chunk * key_dim * value_dim
   number = batch * heads * -(-time // chunk)

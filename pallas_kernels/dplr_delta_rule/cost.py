@@ -54,6 +54,7 @@ def forward_cost(
   # Four Gram matrices, the inverse, W and U (two products), and the scores ...
   inside = (4 * grams + 1) * size * key_dim + 4 * size * value_dim
   inside += 2 * max(0, chunk.bit_length() - 2) * size * chunk
+  inside += size * entries  # the decay's running sum
   # ... then W S, the read and the two updates of the state.
   passing = 4 * chunk * key_dim * value_dim
   number = batch * heads * -(-time // chunk)

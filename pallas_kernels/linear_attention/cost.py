@@ -53,6 +53,7 @@ def forward_cost(
   size = chunk * chunk
   # Scores and their product with v, then the read and update of the state.
   inside = grams * size * key_dim + size * value_dim
+  inside += size * entries  # the decay's running sum
   passing = 2 * chunk * key_dim * value_dim
   number = batch * heads * -(-time // chunk)
   return Cost(2 * number * (inside + passing), moved)

@@ -14,11 +14,6 @@ from pallas_kernels.shared import decay as decays
 from pallas_kernels.shared.decay import Decay
 from pallas_kernels.shared.products import EXACT
 
-# XLA on CPU sums up to this many tokens in one piece. Of longer sums it makes
-# pieces, and lays the array out anew for them: at K = 128 that was an eighth
-# of a step.
-_ONE_SUM = 16
-
 
 def fit_chunk(chunk_size: int, time: int) -> int:
   """Returns the power of two to use: no longer than the sequence needs."""
@@ -79,10 +74,15 @@ def running_decay(
 
 
 def _running_sum(g: jax.Array) -> jax.Array:
+  """A product with ones of each chunk and head.
+
+  cumsum, and one product for all, make XLA on CPU write g with time last: at
+  K = 128 that was an eighth of a step.
+  """
   chunk = g.shape[-2]
-  if chunk <= _ONE_SUM:
-    return jnp.cumsum(g, axis=-2)
-  return jnp.matmul(np.tri(chunk, dtype=g.dtype), g, precision=EXACT)
+  ones = np.tri(chunk, dtype=g.dtype)
+  ones = jnp.broadcast_to(ones, (*g.shape[:-1], chunk))
+  return jnp.matmul(ones, g, precision=EXACT)
 
 
 def numbered(segment_ids: jax.Array) -> jax.Array:

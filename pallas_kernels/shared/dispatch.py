@@ -22,11 +22,10 @@ PALLAS_GPU = "pallas_gpu"
 IMPLEMENTATIONS = (XLA, PALLAS_TPU, PALLAS_GPU, REFERENCE)
 
 # Tokens a chunk of the XLA form. Matrix units want long rows, so it is 64, the
-# rows of a warp group's product, where nobody has timed it yet. On CPU 16 is
-# the fastest by `launch.bench kernels`, and 32 where a state for every 16
-# tokens is more memory than the tokens: from a key width of 64 on, or of 128
-# where a decay a channel weighs the pairs of a chunk.
-_XLA_CHUNK, _CPU_CHUNK, _CPU_WIDE_CHUNK = 64, 16, 32
+# rows of a warp group's product, where nobody has timed it yet. On CPU 32 is
+# the fastest by `launch.bench kernels`, and 16 where a system is solved for
+# each chunk, whose cost the products with a narrow state do not hide.
+_XLA_CHUNK, _CPU_CHUNK, _CPU_NARROW_CHUNK, _NARROW = 64, 32, 16, 64
 _BACKWARD = 2.5  # cost of a backward pass, in forward passes
 
 
@@ -182,7 +181,7 @@ def recurrence(
   if chosen == REFERENCE:
     return operator.reference(*args, g, state, segments, scale)
   if chosen == XLA:
-    chunk = chunk_size or _xla_chunk(target, key_dim, g)
+    chunk = chunk_size or _xla_chunk(operator, target, key_dim)
     products = XlaProducts(sub_chunk, looks)
     return operator.xla(*args, g, state, segments, scale, chunk, products, name)
   if dtype != jnp.float32:
@@ -258,11 +257,11 @@ def one_token(
   return out.astype(out_dtype), state
 
 
-def _xla_chunk(target: str, key_dim: int, g: jax.Array | None) -> int:
+def _xla_chunk(operator: Operator, target: str, key_dim: int) -> int:
   if target != "cpu":
     return _XLA_CHUNK
-  wide = 128 if g is not None and g.ndim == 4 else 64
-  return _CPU_WIDE_CHUNK if key_dim >= wide else _CPU_CHUNK
+  solves = operator.chunk.inverses > 0
+  return _CPU_NARROW_CHUNK if solves and key_dim < _NARROW else _CPU_CHUNK
 
 
 def _check(

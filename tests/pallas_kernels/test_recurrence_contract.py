@@ -194,13 +194,22 @@ def test_scale_defaults_to_the_inverse_root_of_the_key_dim():
 
 
 @pytest.mark.parametrize(
-  ("target", "chunk"), [("cpu", 16), ("gpu", 64), ("tpu", 64)]
+  ("operator", "key_dim", "target", "chunk"),
+  [
+    ("linear_attention", 8, "cpu", 32),
+    ("delta_rule", 8, "cpu", 16),
+    ("delta_rule", 64, "cpu", 32),
+    ("linear_attention", 8, "gpu", 64),
+    ("delta_rule", 8, "tpu", 64),
+  ],
 )
-def test_the_xla_form_cuts_chunks_that_suit_the_target(target, chunk):
-  args = single(draw("linear_attention", 8, time=128))
+def test_the_xla_form_cuts_chunks_that_suit_it(
+  operator, key_dim, target, chunk
+):
+  args = single(draw(operator, 8, time=128, key_dim=key_dim))
 
   def forward(args):
-    return run("linear_attention", args, "xla", target=target)
+    return run(operator, args, "xla", target=target)
 
   (scan,) = equations(jax.make_jaxpr(forward)(args).jaxpr, "scan")
   assert scan.params["length"] == 128 // chunk
