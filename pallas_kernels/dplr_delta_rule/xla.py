@@ -94,9 +94,9 @@ def _forward(
     rows, u, v, keys, factor = xs
     read = products.nn(rows, s)
     seen = u + read[..., :chunk, :]
-    wrote = products.nn(keys, jnp.concatenate([v, seen], axis=-2))
-    after = decays.carried(s, factor) + wrote
-    return after, (s.mT, seen, read[..., chunk:, :])
+    values = jnp.concatenate([v, seen], axis=-2)
+    after = decays.carried(s, factor) + products.nn(keys, values)
+    return after, (s.mT, values, read[..., chunk:, :])
 
   xs = (
     jnp.concatenate([w, q_read], axis=-2),
@@ -105,8 +105,10 @@ def _forward(
     jnp.concatenate(keys, axis=-2).mT,
     chunks.factor(decay),
   )
-  last, (states, seen, read) = jax.lax.scan(visit, state, xs)
-  out = read + products.nn(scores, v) + products.nn(erased, seen)
+  last, (states, values, read) = jax.lax.scan(visit, state, xs)
+  both = jnp.concatenate([scores, erased], axis=-1)
+  out = read + products.nn(both, values)
+  seen = values[..., chunk:, :]
   weights = (inverse, looks, scores, erased)
   made = linear.saved_by_name(name, (states, seen, w, weights))
   return (out, last), (q, k, v, p, e, decay, *made)
