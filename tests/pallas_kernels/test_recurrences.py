@@ -82,6 +82,7 @@ def check_tpu_kernel(operator, decay, case):
   check(actual, exact(operator, args), tolerance)
 
 
+@pytest.mark.parametrize("implementation", ["xla", "pallas_tpu"])
 @pytest.mark.parametrize(("operator", "decay"), pairs("none", "vector"))
 def test_packed_rows_equal_float64_recurrence(operator, decay, implementation):
   args = draw(operator, 12, decay=decay)
