@@ -19,8 +19,7 @@ from pallas_kernels.shared import pallas_gpu
 
 _CPU_TOKENS = 4096
 # Calls of each form on CPU before those that are timed: the heap grows in the
-# first ones, and a page fault for every 4 KiB of states is twice the work
-# (measured: a token scan of 1.9 s took 5.4 s in its third call).
+# first ones, and page faults on a gigabyte of states take longer than the scan.
 _CPU_WARM_UP = 4
 # Those that flash-linear-attention's README publishes times of.
 GPU_SIZES = (
