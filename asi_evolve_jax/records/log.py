@@ -34,9 +34,11 @@ _STALE_ENTRIES = 25
 # So for a while after a bucket is full it may still grow: followers list it
 # with the next one this long at every poll, ...
 _LATE_S = 1.5
-# ... and all that were newest so long ago (two at least) now and then, for a
-# writer that was stopped or slow. `reconcile` finds what comes later still.
+# ... and all that were newest so long ago (and so many before the newest, at
+# least) now and then, for a writer that was stopped or slow. `reconcile` finds
+# what comes later still.
 _HORIZON_S = 10.0
+_BEHIND = 2
 _SWEEP_S = 1.0
 _OWN = 32  # own entries kept, so that a role need not read what it wrote
 _CHUNK = 256  # entries read together
@@ -64,7 +66,8 @@ class Cursor:
   _keys: set[int] = dataclasses.field(default_factory=set)
   _started: bool = False
   _swept: float = 0.0  # monotonic seconds
-  # Buckets by when they became the newest, oldest first, horizon only.
+  # Buckets by when they became the newest, oldest first. The first of them
+  # was it before the horizon began, so that every moment in it has one.
   _newest: collections.deque[tuple[float, int]] = dataclasses.field(
     default_factory=collections.deque
   )
@@ -92,7 +95,7 @@ class Cursor:
     old = time.monotonic() - _HORIZON_S
     while len(self._newest) > 1 and self._newest[1][0] < old:
       self._newest.popleft()
-    found = self._newest[0][1] - 1 if self._newest else self.bucket
+    found = self._newest[0][1]
     for when, bucket in self._newest:
       if when > moment:
         break
@@ -107,9 +110,11 @@ class Cursor:
       bucket = _bucket_of(name)
       self._entries.setdefault(bucket, set()).add(hash(name))
       newest = max(newest, bucket)
-    if newest > self.bucket:
-      self.bucket = newest
-      self._newest.append((time.monotonic(), newest))
+    if newest > self.bucket or not self._started:
+      self.bucket = max(newest, self.bucket)
+      if not self._started:  # what was the newest before is not known
+        self._newest.append((-math.inf, self.bucket - _BEHIND))
+      self._newest.append((time.monotonic(), self.bucket))
     self._keys |= keys
     self.records += records
     self._started = True
@@ -246,7 +251,7 @@ class Log:
     if everything or not cursor._started:
       return self._store.keys_range(_PREFIX, _END), now
     if now - cursor._swept >= _SWEEP_S:
-      low = min(cursor._newest_at(now - _HORIZON_S), cursor.bucket - 2)
+      low = min(cursor._newest_at(now - _HORIZON_S), cursor.bucket - _BEHIND)
       return self._store.keys_range(_bucket_prefix(low), _END), now
     low = cursor._newest_at(now - _LATE_S)
     if low < cursor.bucket:  # others may not know yet that they must move on

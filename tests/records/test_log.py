@@ -55,9 +55,11 @@ def test_concurrent_writers_and_followers_agree(tmp_path):
   url = tmp_path / "r"
   fast(url).put(milestone("begun"))
   done = threading.Event()
+  begun = threading.Barrier(5)  # who begins later has no past to look back on
 
   def write(first: int) -> None:
     handle = fast(url, bucket_size=7)
+    begun.wait()
     for n in range(first, first + 60):
       handle.put(program(n))
 
@@ -65,6 +67,7 @@ def test_concurrent_writers_and_followers_agree(tmp_path):
     handle = fast(url, bucket_size=7)
     news, cursor = handle.follow()
     found += _names(news)
+    begun.wait()
     # An entry of a writer that had to wait for a processor lands in a bucket
     # that was passed: the sweep, once a second, brings it.
     until = math.inf
@@ -126,6 +129,39 @@ def test_a_late_writer_is_seen_in_an_older_bucket(url, monkeypatch):
   assert _names(news) == [program(100).key]
   assert cursor.bucket == 4
   assert reader.follow(cursor)[0] == []
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_buckets_passed_between_two_polls_may_still_grow(
+  url, monkeypatch, begun
+):
+  """Several fill between two polls, then a slow writer adds to the first."""
+  writer = fast(url, bucket_size=2)
+  if begun:
+    writer.put(milestone("begun"))
+  reader = fast(url, bucket_size=2)
+  _, cursor = reader.follow()
+  for n in range(12):
+    writer.put(program(n))
+  assert len(reader.follow(cursor)[0]) == 12
+  assert cursor.bucket >= 5
+  _late_write(url, 0, 100)
+  assert _names(reader.follow(cursor)[0]) == [program(100).key]
+  monkeypatch.setattr(log_module, "_LATE_S", 0.0)
+  _late_write(url, 1, 101)
+  assert reader.follow(cursor)[0] == []  # by sweeps only, from here on
+  monkeypatch.setattr(log_module, "_SWEEP_S", 0.0)
+  assert _names(reader.follow(cursor)[0]) == [program(101).key]
+  for n in range(12, 40):
+    writer.put(program(n))
+  assert len(reader.follow(cursor)[0]) == 28
+  _late_write(url, 1, 102)
+  assert _names(reader.follow(cursor)[0]) == [program(102).key]
+  # Once the horizon has passed, only `reconcile` looks there.
+  monkeypatch.setattr(log_module, "_HORIZON_S", 0.0)
+  _late_write(url, 1, 103)
+  assert reader.follow(cursor)[0] == []
+  assert _names(reader.reconcile(cursor)[0]) == [program(103).key]
 
 
 def test_what_comes_later_than_the_horizon_is_found_by_reconcile(url):
