@@ -18,7 +18,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
+import types
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,22 @@ _ON = flags.DEFINE_enum(
   "By default the GPU if there is one, else the CPU.",
 )
 _TIMES = flags.DEFINE_list(
-  "times", ["256", "1024", "4096"], "kernels: lengths timed on the CPU."
+  "times",
+  ["256", "1024", "4096"],
+  "kernels: lengths timed on the CPU, multiples of 64 (the chunk of MaxText's "
+  "form).",
 )
 _DIMS = flags.DEFINE_list("dims", ["32"], "kernels: of heads, on the CPU.")
+flags.register_validator(
+  "times",
+  lambda texts: _whole(texts, 64),
+  message="lengths are multiples of 64, as in --times=256,1024.",
+)
+flags.register_validator(
+  "dims",
+  lambda texts: _whole(texts, 1),
+  message="dims are whole numbers, as in --dims=32,64.",
+)
 
 _RUNS = flags.DEFINE_integer(
   "runs", 2000, "claims: simulated runs a row.", lower_bound=4
@@ -85,6 +99,13 @@ _SEEDS = flags.DEFINE_integer(
 
 COMMANDS = ("rounds", "start", "train", "kernels", "claims", "samplers")
 NOT_CHECKED = 3
+
+
+def _whole(texts: list[str] | None, unit: int) -> bool:
+  """Whether there are some and each is a multiple of `unit`."""
+  return bool(texts) and all(
+    text.isdecimal() and int(text) and not int(text) % unit for text in texts
+  )
 
 
 def main(argv: list[str]) -> int:
@@ -116,17 +137,18 @@ def main(argv: list[str]) -> int:
     except tpu.NotCheckedError as error:
       print(error, file=sys.stderr)
       return NOT_CHECKED
-  stopped = False
+  interrupted = _note_interrupts()
   try:
     for row in _measure(argv[1]):
       rows.append(row)
       # Some rows take minutes: who stops early keeps those that are there.
       _write(report)
+      if interrupted():
+        break
   except KeyboardInterrupt:
-    stopped = True
     _write(report)  # the signal may have come while it was written
   _print(argv[1], rows)
-  if stopped:
+  if interrupted():
     print(f"stopped: {len(rows)} rows were measured", file=sys.stderr)
     sys.stdout.flush()
     # XLA may be at work in other threads: taking it down would crash.
@@ -138,6 +160,22 @@ def main(argv: list[str]) -> int:
   if failed:
     print(f"{len(failed)} kernels fail: {failed}", file=sys.stderr)
   return 1 if refused or failed else 0
+
+
+def _note_interrupts() -> Callable[[], bool]:
+  """Returns what tells whether SIGINT came, which still raises.
+
+  Python drops an exception raised inside a weak reference's callback or a
+  finaliser, and JAX has many: a run stopped there would go on.
+  """
+  seen: list[int] = []
+
+  def note(number: int, frame: types.FrameType | None) -> None:
+    seen.append(number)
+    signal.default_int_handler(number, frame)
+
+  signal.signal(signal.SIGINT, note)
+  return lambda: bool(seen)
 
 
 def _write(report: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import pytest
 
@@ -38,10 +39,46 @@ def test_without_libtpu_one_line_says_that_nothing_was_checked(on, tmp_path):
   assert not figures.exists()
 
 
+@pytest.mark.parametrize("flag", ["times=8", "times=", "times=1k", "dims=0"])
+def test_sizes_that_cannot_be_timed_are_refused(flag):
+  done = subprocess.run(
+    [sys.executable, "-m", "launch.bench", "kernels", f"--{flag}"],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    cwd=ROOT,
+    check=False,
+  )
+  assert done.returncode != 0
+  assert "as in --" in done.stderr
+  assert "Traceback" not in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_still_ends_the_run():
+  from launch import bench
+
+  before = signal.getsignal(signal.SIGINT)
+  try:
+    interrupted = bench._note_interrupts()
+    assert not interrupted()
+    target = set()
+    reference = weakref.ref(
+      target, lambda _: signal.raise_signal(signal.SIGINT)
+    )
+    del target  # "Exception ignored in"
+    assert reference() is None
+    assert interrupted()
+    with pytest.raises(KeyboardInterrupt):
+      signal.raise_signal(signal.SIGINT)
+  finally:
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
 def test_who_stops_it_keeps_the_rows_that_are_there(tmp_path):
   figures = tmp_path / "figures.json"
-  flags = ["--on=cpu", "--dims=8", "--times=8", f"--json={figures}"]
+  flags = ["--on=cpu", "--dims=8", "--times=64", f"--json={figures}"]
   with subprocess.Popen(
     [sys.executable, "-m", "launch.bench", "kernels", *flags],
     stdout=subprocess.PIPE,
