@@ -64,10 +64,10 @@ class Cursor:
   # Hashes only: a million records must fit beside the view of them.
   _entries: dict[int, set[int]] = dataclasses.field(default_factory=dict)
   _keys: set[int] = dataclasses.field(default_factory=set)
-  _started: bool = False
   _swept: float = 0.0  # monotonic seconds
-  # Buckets by when they became the newest, oldest first. The first of them
-  # was it before the horizon began, so that every moment in it has one.
+  # Buckets by when they became the newest, oldest first; empty before the first
+  # read. The first of them was it before the horizon began, so that every
+  # moment in it has one.
   _newest: collections.deque[tuple[float, int]] = dataclasses.field(
     default_factory=collections.deque
   )
@@ -105,19 +105,19 @@ class Cursor:
   def _advance(
     self, names: list[str], keys: set[int], records: int, swept: float | None
   ) -> None:
-    newest = -1
+    newest = self.bucket
     for name in names:
       bucket = _bucket_of(name)
       self._entries.setdefault(bucket, set()).add(hash(name))
       newest = max(newest, bucket)
-    if newest > self.bucket or not self._started:
-      self.bucket = max(newest, self.bucket)
-      if not self._started:  # what was the newest before is not known
-        self._newest.append((-math.inf, self.bucket - _BEHIND))
-      self._newest.append((time.monotonic(), self.bucket))
+    began = (time.monotonic(), newest)
+    if not self._newest:  # what was the newest before is not known
+      self._newest.extend([(-math.inf, newest - _BEHIND), began])
+    elif newest > self.bucket:
+      self._newest.append(began)
+    self.bucket = newest
     self._keys |= keys
     self.records += records
-    self._started = True
     if swept is not None:
       self._swept = swept
 
@@ -248,7 +248,7 @@ class Log:
   ) -> tuple[list[str], float | None]:
     """Returns names to look at and, after a sweep, its time."""
     now = time.monotonic()
-    if everything or not cursor._started:
+    if everything or not cursor._newest:
       return self._store.keys_range(_PREFIX, _END), now
     if now - cursor._swept >= _SWEEP_S:
       low = min(cursor._newest_at(now - _HORIZON_S), cursor.bucket - _BEHIND)

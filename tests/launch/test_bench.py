@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -15,21 +14,24 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
+def _bench_kernels(*flags: str) -> subprocess.CompletedProcess[str]:
+  return subprocess.run(
+    [sys.executable, "-m", "launch.bench", "kernels", *flags],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    cwd=ROOT,
+    check=False,
+  )
+
+
 @pytest.mark.parametrize("on", ["tpu-small", "tpu-lengths"])
 def test_without_libtpu_one_line_says_that_nothing_was_checked(on, tmp_path):
   if importlib.util.find_spec("libtpu") is not None:
     pytest.skip("libtpu is installed here")
   figures = tmp_path / "figures.json"
   flags = [f"--on={on}", f"--json={figures}"]
-  done = subprocess.run(
-    [sys.executable, "-m", "launch.bench", "kernels", *flags],
-    capture_output=True,
-    text=True,
-    timeout=120,
-    env=dict(os.environ),
-    cwd=ROOT,
-    check=False,
-  )
+  done = _bench_kernels(*flags)
   assert done.returncode == 3
   assert done.stdout == ""
   assert done.stderr == (
@@ -41,14 +43,7 @@ def test_without_libtpu_one_line_says_that_nothing_was_checked(on, tmp_path):
 
 @pytest.mark.parametrize("flag", ["times=8", "times=", "times=1k", "dims=0"])
 def test_sizes_that_cannot_be_timed_are_refused(flag):
-  done = subprocess.run(
-    [sys.executable, "-m", "launch.bench", "kernels", f"--{flag}"],
-    capture_output=True,
-    text=True,
-    timeout=120,
-    cwd=ROOT,
-    check=False,
-  )
+  done = _bench_kernels(f"--{flag}")
   assert done.returncode != 0
   assert "as in --" in done.stderr
   assert "Traceback" not in done.stderr
